@@ -1,0 +1,68 @@
+# Type `make` for the list of commands. Everything runs as root on Debian 12 with nothing but Go.
+
+BIN          ?= bin
+DESTDIR      ?=
+CNI_BIN_DIR  ?= /opt/cni/bin
+LINT_VERSION := v2.15.0
+
+PLUGINS := veth-host veth router underlayctl
+LINT    := .tools/golangci-lint-$(LINT_VERSION)
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -s -w -X underlay-cni/plugin.Version=$(VERSION)
+# The version is stamped above; Go's own stamping fails in a checkout that belongs to another user.
+STATIC  := CGO_ENABLED=0 go build -buildvcs=false -trimpath
+# The race detector needs a C compiler, which is too big to install for it: on where there is one.
+RACE    := $(if $(shell command -v gcc),-race)
+
+.PHONY: help build demo test bench install lint tools clean setup cni-tools
+.NOTPARALLEL:
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 10
+
+build: ## static binaries in bin/
+	@echo "build: $(addprefix $(BIN)/,$(PLUGINS)) $(VERSION)"
+	@$(STATIC) -ldflags '$(LDFLAGS)' -o $(BIN)/ $(addprefix ./plugin/,$(PLUGINS))
+
+demo: setup build cni-tools ## two nodes, a client and pods out of namespaces; the table of paths with verdicts
+	@scripts/demo.sh
+
+test: setup build lint ## everything CI runs: lint, unit and integration tests
+	@echo "go test$(if $(RACE), with the race detector, without the race detector: no gcc)"
+	@go test -count=1 -timeout 25m $(RACE) ./...
+
+bench: setup build cni-tools ## the benchmarks
+	@go run ./integration/bench $(BENCH_ARGS)
+
+install: build ## into $(DESTDIR)$(CNI_BIN_DIR), by rename
+	@scripts/install.sh "$(DESTDIR)$(CNI_BIN_DIR)" $(addprefix $(BIN)/,$(PLUGINS))
+
+lint: setup tools ## go.mod, go vet, golangci-lint, formatting, shellcheck
+	@echo "lint: go.mod is tidy"
+	@go mod tidy -diff
+	@echo "lint: go vet"
+	@go vet ./...
+	@echo "lint: golangci-lint"
+	@$(LINT) run
+	@$(LINT) fmt --diff
+	@echo "lint: shellcheck"
+	@shellcheck .ci/run scripts/*.sh
+
+tools: cni-tools $(LINT) ## the real CNI plugins and golangci-lint in .tools/
+
+clean: ## remove bin/, dist/ and .tools/
+	@rm -rf $(BIN) dist .tools
+
+setup:
+	@scripts/setup.sh
+
+# The `tool` lines of go.mod: the plugins and the caller that the tests, the demo and the benchmarks run.
+cni-tools:
+	@echo "tools: $(sort $(notdir $(shell go list tool)))"
+	@$(STATIC) -ldflags '-s -w' -o .tools/ tool
+
+# Not in go.mod: its 200 dependencies are not ours. Built with the toolchain of this module, whose Go version it must know.
+$(LINT):
+	@echo "tools: golangci-lint $(LINT_VERSION) (takes minutes, once)"
+	@GOTOOLCHAIN=$$(go env GOVERSION) GOBIN=$(CURDIR)/.tools go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	@mv .tools/golangci-lint $@

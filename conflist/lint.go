@@ -1,0 +1,143 @@
+package conflist
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/types"
+)
+
+// A Finding is one remark about a configuration: an error that a plugin would refuse, or something that it would
+// accept and an operator will hardly want.
+type Finding struct {
+	Line   int    // in the text, from 1; 0 if the text is a single line or the remark is about several keys
+	Key    string // with the path to it: "plugins[1].serviceCidr"; empty if the text is not JSON
+	Value  string // what stands there, shortened; empty if the key is missing
+	Advice string // what is wrong, and what to write instead
+}
+
+// String is the finding on one line: the key, the value, the advice.
+func (f Finding) String() string {
+	return (&KeyError{Line: f.Line, Key: f.Key, Value: f.Value, Problem: f.Advice}).Error()
+}
+
+// Lint looks at a whole configuration: the conflist of a node, or the spec.config of a NetworkAttachmentDefinition.
+// No finding means that the plugins of this project accept it and that nothing in it looks like a mistake. The keys
+// of other plugins are read where veth-host depends on them, and are not checked.
+func Lint(data []byte) []Finding {
+	var l linter
+	list, err := split(data, firstLine(data))
+	if err != nil {
+		l.refuse("", err)
+		return l.findings
+	}
+	if _, single := find(list, "type"); single { // which Multus accepts in place of a list
+		l.lintChain([]plugin{{members: list, raw: data}})
+		return l.findings
+	}
+	if chain, ok := l.chain(list); ok {
+		l.lintChain(chain)
+	}
+	return l.findings
+}
+
+// linter collects findings.
+type linter struct{ findings []Finding }
+
+func (l *linter) advise(key, value, advice string) {
+	l.findings = append(l.findings, Finding{Key: key, Value: value, Advice: advice})
+}
+
+// refuse makes findings of the errors of a decoder.
+func (l *linter) refuse(path string, errs ...error) {
+	for _, err := range errs {
+		e, ok := errors.AsType[*KeyError](err)
+		if !ok {
+			continue // there is no other
+		}
+		advice := (&KeyError{Problem: e.Problem, Accepted: e.Accepted}).Error()
+		l.findings = append(l.findings, Finding{Line: e.Line, Key: path + e.Key, Value: e.Value, Advice: advice})
+	}
+}
+
+// A plugin is one plugin of a chain.
+type plugin struct {
+	path    string // "plugins[1].", empty for a plugin without a list
+	members []member
+	raw     []byte
+}
+
+// name is the type of the plugin, which is the name of its binary.
+func (p plugin) name() string {
+	m, _ := find(p.members, "type")
+	name, _ := unquote(m.raw) // the plugin's own decoder complains
+	return name
+}
+
+// chain returns the plugins of a network configuration list and checks the keys beside them.
+func (l *linter) chain(list []member) (chain []plugin, ok bool) {
+	var c types.PluginConf
+	l.refuse("", decode("", list, append([]key{{name: "plugins"}}, cniKeys(&c)...))...)
+
+	plugins, _ := find(list, "plugins")
+	elements, ok := walk(plugins.raw, plugins.line, '[')
+	if !ok || len(elements) == 0 {
+		l.refuse("", (member{key: "plugins", raw: plugins.raw, line: plugins.line}).error("", "no list", "a list of plugins"))
+		return nil, false
+	}
+	for _, e := range elements {
+		members, ok := walk(e.raw, e.line, '{')
+		if !ok {
+			l.refuse("plugins", e.error("", errWrongType.Error(), "a JSON object"))
+			return nil, false
+		}
+		chain = append(chain, plugin{path: "plugins" + e.key + ".", members: members, raw: e.raw})
+	}
+	return chain, true
+}
+
+// lintChain looks at each veth-host, and at the plugins before it with its eyes.
+func (l *linter) lintChain(chain []plugin) {
+	var names []string
+	for i, p := range chain {
+		names = append(names, p.name())
+		if p.name() != "veth-host" {
+			continue
+		}
+		if i == 0 {
+			l.advise(p.path+"type", "veth-host", "comes first; put it after the plugin that makes the pod's interface, such as macvlan or ipvlan, in one list")
+		}
+		if slices.Contains(names[:i], "veth-host") {
+			l.advise(p.path+"type", "veth-host", "comes twice; one makes the only veth pair a pod needs")
+		}
+		c, errs := decodeVethHost(p.withName())
+		l.refuse(p.path, errs...)
+		if len(errs) > 0 {
+			continue
+		}
+		l.lintVethHost(p.path, c)
+		for _, before := range chain[:i] {
+			u := underlayOf(before)
+			l.lintInterface(p.path, c, u)
+			l.lintIPAM(p.path, c, u)
+		}
+	}
+	if !slices.Contains(names, "veth-host") {
+		l.advise("plugins", strings.Join(names, ", "), "no veth-host in the chain")
+	}
+}
+
+// withName does what libcni does to a plugin of a list: the name of the list, checked already, becomes its name.
+func (p plugin) withName() []member {
+	if p.path == "" {
+		return p.members
+	}
+	named := []member{{key: "name", raw: []byte(`"list"`)}}
+	for _, m := range p.members {
+		if m.key != "name" {
+			named = append(named, m)
+		}
+	}
+	return named
+}

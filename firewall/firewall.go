@@ -1,0 +1,95 @@
+// Package firewall keeps the packet-filter rules that send a pod's packets the right way: marks before
+// routing, source translation after it, and in the pod the marks that make a reply leave by the
+// interface its connection came in by.
+//
+// Rules match the interface group of a network's host ends, never a pod: there is one rule set per
+// network on the node, however many pods it has, and one in each pod. The package knows neither routes
+// nor CNI. Its backends translate the same description; nftables.go is one of them.
+package firewall
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+)
+
+// Node describes the rules that one network needs on the node.
+type Node struct {
+	Network       string     // CNI network name; names the rule set
+	Group         uint32     // interface group of the network's host ends
+	HostInterface string     // where NodePort clients come in
+	Addr4, Addr6  netip.Addr // the node's addresses, the source of what goes back into a pod; not valid: family unused
+	NodePorts     []Ports
+	ServiceCIDRs  []netip.Prefix
+	NodePortMark  uint32 // look up the main table
+	ServiceMark   uint32 // look up the pod's own table
+	Masquerade    bool   // what pods open to the outside gets the node's address
+}
+
+// Ports is a range of ports, both ends included.
+type Ports struct{ First, Last uint16 }
+
+// Pod describes the rules in one pod.
+type Pod struct {
+	Interface    string // the underlay interface, eth0
+	Veth         string // the end of the veth pair, veth0
+	NodePortMark uint32 // connection came in by Interface
+	ServiceMark  uint32 // connection came in by Veth
+}
+
+// A Change is one rule set, as the plan of a plugin wants it: Apply makes it so, in one transaction, and
+// writes nothing if it is so already.
+type Change interface {
+	String() string // a command for a shell that does the same
+	Apply() error
+	Verify() error
+	Revert() error
+}
+
+// A Namespace is a network namespace: Do runs f on a thread inside it, which is where a socket that f
+// opens belongs from then on.
+type Namespace interface {
+	Do(f func() error) error
+}
+
+// A Firewall writes rule sets into network namespaces.
+type Firewall interface {
+	// Name is what the configuration calls the backend.
+	Name() string
+	// Node is the rule set of a network. It survives the network's last pod; its Revert does nothing,
+	// because another pod may rely on it by then.
+	Node(ns Namespace, n Node) Change
+	// Pod is the rule set in a pod. Its Revert deletes it.
+	Pod(ns Namespace, p Pod) Change
+	// NoPod is the absence of the rule set in a pod: its Apply deletes it, and does not mind if there
+	// is none.
+	NoPod(ns Namespace) Change
+	// Probe tells whether the backend works in a namespace, changing nothing.
+	Probe(ns Namespace) error
+}
+
+// The names of the backends, as in the configuration.
+const (
+	Auto     = "auto"
+	NFTables = "nftables"
+	IPTables = "iptables"
+)
+
+// ErrUnavailable says that no backend works here, or that the one asked for does not.
+var ErrUnavailable = errors.New("firewall backend is not available")
+
+// Open chooses the backend by its name in the configuration; Auto takes the first that works on the
+// node, whose namespace ns is. The error wraps ErrUnavailable and says what was tried.
+func Open(name string, ns Namespace) (Firewall, error) {
+	switch name {
+	case NFTables:
+		return nftBackend{}, nil
+	case Auto:
+		if err := (nftBackend{}).Probe(ns); err != nil {
+			return nil, fmt.Errorf("%w: nftables: %w; iptables: not implemented in this release", ErrUnavailable, err)
+		}
+		return nftBackend{}, nil
+	default:
+		return nil, fmt.Errorf("%w: %s: not implemented in this release", ErrUnavailable, name)
+	}
+}

@@ -1,0 +1,276 @@
+package firewall
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
+	"github.com/mdlayher/netlink"
+)
+
+// The nftables backend: one table of family inet per network and one in each pod. Adding to nftables is
+// nearly free, while deleting anything costs an RCU grace period (8 to 16 ms): so it looks first, and
+// writes only when what it finds is not what it wants.
+type nftBackend struct{}
+
+func (nftBackend) Name() string { return NFTables }
+
+// A table is the whole of one nftables table as this package wants it.
+type table struct {
+	ns     Namespace
+	name   string
+	chains []chain
+	shared bool // others rely on it: it is there, as a rule, and Revert leaves it
+	added  bool
+}
+
+// A chain with a hook is a base chain; one without is only jumped to.
+type chain struct {
+	name     string
+	kind     nftables.ChainType // filter, nat, route
+	hook     *nftables.ChainHook
+	hookName string
+	priority nftables.ChainPriority
+	rules    []rule
+}
+
+// A rule is a list of terms and a comment that says what it is for.
+type rule struct {
+	terms   []term
+	comment string
+}
+
+func (r rule) String() string {
+	words := make([]string, 0, len(r.terms)+1)
+	for _, t := range r.terms {
+		words = append(words, t.text)
+	}
+	return strings.Join(append(words, fmt.Sprintf("comment %q", r.comment)), " ")
+}
+
+// digest tells two rules apart by what nft(8) would print for them. It is kept in the rule's user data,
+// beside the comment: the kernel never changes a rule in place, so a rule that carries the digest is
+// the rule that was written with it.
+func (r rule) digest() []byte {
+	h := fnv.New128a()
+	_, _ = h.Write([]byte(r.String()))
+	return h.Sum(nil)
+}
+
+// typeDigest is a user data type that nft(8) does not know and therefore ignores.
+const typeDigest userdata.Type = 0xd6
+
+func (r rule) userdata() []byte {
+	return userdata.Append(userdata.AppendString(nil, userdata.TypeComment, r.comment), typeDigest, r.digest())
+}
+
+// String is a command that a shell can run: nft(8) with the table on its standard input.
+func (t *table) String() string {
+	var s strings.Builder
+	fmt.Fprintf(&s, "nft -f - <<'EOF'\ntable inet %s {\n", t.name)
+	for _, c := range t.chains {
+		fmt.Fprintf(&s, "\tchain %s {\n", c.name)
+		if c.hook != nil {
+			fmt.Fprintf(&s, "\t\ttype %s hook %s priority %d; policy accept;\n", c.kind, c.hookName, c.priority)
+		}
+		for _, r := range c.rules {
+			fmt.Fprintf(&s, "\t\t%s\n", r)
+		}
+		s.WriteString("\t}\n")
+	}
+	s.WriteString("}\nEOF")
+	return s.String()
+}
+
+// attempts bounds how often Apply looks again after somebody else has changed the table meanwhile.
+const attempts = 5
+
+// Apply makes the table what it should be, in one transaction. It is created exclusively: of the
+// processes that find it missing at the same moment one succeeds, and the others find it there. One that
+// is not shared is most likely missing, so it is created before anything is looked at.
+func (t *table) Apply() error {
+	c, err := connect(t.ns)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.CloseLasting() }()
+	for i := range attempts {
+		var found bool
+		if i > 0 || t.shared {
+			var state error
+			if state, found, err = t.compare(c); err != nil || state == nil {
+				return err
+			}
+		}
+		if found {
+			c.DelTable(t.netlink())
+		}
+		t.queue(c)
+		err = c.Flush()
+		switch {
+		case err == nil:
+			t.added = !found
+			return nil
+		case errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrNotExist) && found:
+			continue // created or deleted by somebody else since we looked
+		default:
+			return err
+		}
+	}
+	return fmt.Errorf("table inet %s keeps changing", t.name)
+}
+
+func (t *table) netlink() *nftables.Table {
+	return &nftables.Table{Name: t.name, Family: nftables.TableFamilyINet}
+}
+
+// queue adds the whole table to the transaction.
+func (t *table) queue(c *nftables.Conn) {
+	nt := c.CreateTable(t.netlink())
+	chains := make([]*nftables.Chain, len(t.chains))
+	for i, ch := range t.chains {
+		chains[i] = ch.netlink(nt)
+		c.AddChain(chains[i])
+	}
+	for i, ch := range t.chains {
+		for _, r := range ch.rules {
+			c.AddRule(&nftables.Rule{Table: nt, Chain: chains[i], Exprs: r.exprs(c, nt), UserData: r.userdata()})
+		}
+	}
+}
+
+func (ch chain) netlink(t *nftables.Table) *nftables.Chain {
+	out := &nftables.Chain{Name: ch.name, Table: t}
+	if ch.hook != nil {
+		accept := nftables.ChainPolicyAccept
+		out.Type, out.Hooknum, out.Priority, out.Policy = ch.kind, ch.hook, &ch.priority, &accept
+	}
+	return out
+}
+
+func (r rule) exprs(c *nftables.Conn, t *nftables.Table) []expr.Any {
+	var all []expr.Any
+	for _, term := range r.terms {
+		all = append(all, term.exprs...)
+		if term.set != nil {
+			all = append(all, term.set(c, t))
+		}
+	}
+	return all
+}
+
+// Verify compares the table with the kernel's.
+func (t *table) Verify() error {
+	c, err := connect(t.ns)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.CloseLasting() }()
+	state, _, err := t.compare(c)
+	return errors.Join(state, err)
+}
+
+// compare returns what differs, nil if nothing does, and whether the table holds any rule of ours.
+func (t *table) compare(c *nftables.Conn) (state error, found bool, err error) {
+	var diffs []error
+	nt := t.netlink()
+	for _, ch := range t.chains {
+		got, err := c.GetRules(nt, ch.netlink(nt))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, false, fmt.Errorf("list chain inet %s %s: %w", t.name, ch.name, err)
+		}
+		found = found || len(got) > 0
+		same := slices.EqualFunc(got, ch.rules, func(g *nftables.Rule, want rule) bool {
+			return slices.Equal(userdata.Get(g.UserData, typeDigest), want.digest())
+		})
+		if !same {
+			diffs = append(diffs, fmt.Errorf("chain inet %s %s is not as it should be: %d rules of %d", t.name, ch.name, len(got), len(ch.rules)))
+		}
+	}
+	return errors.Join(diffs...), found, nil
+}
+
+// Revert deletes the table if Apply created it and nobody else relies on it.
+func (t *table) Revert() error {
+	if t.shared || !t.added {
+		return nil
+	}
+	return (&noTable{t.ns, t.name}).Apply()
+}
+
+// noTable is the absence of a table.
+type noTable struct {
+	ns   Namespace
+	name string
+}
+
+func (n *noTable) String() string { return "nft delete table inet " + n.name }
+
+func (n *noTable) Apply() error {
+	c, err := connect(n.ns)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.CloseLasting() }()
+	c.DelTable(&nftables.Table{Name: n.name, Family: nftables.TableFamilyINet})
+	if err := c.Flush(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (n *noTable) Verify() error {
+	c, err := connect(n.ns)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.CloseLasting() }()
+	tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return fmt.Errorf("list tables: %w", err)
+	}
+	if slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == n.name }) {
+		return fmt.Errorf("table inet %s is still there", n.name)
+	}
+	return nil
+}
+
+func (n *noTable) Revert() error { return nil }
+
+func (nftBackend) NoPod(ns Namespace) Change { return &noTable{ns, podTable} }
+
+// Probe asks for the tables of family inet: a kernel without nf_tables, or without that family, says so.
+func (nftBackend) Probe(ns Namespace) error {
+	c, err := connect(ns)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.CloseLasting() }()
+	if _, err := c.ListTablesOfFamily(nftables.TableFamilyINet); err != nil {
+		return fmt.Errorf("list tables: %w", err)
+	}
+	return nil
+}
+
+// timeout bounds one conversation with the kernel; a transaction waits for others to finish theirs.
+const timeout = 10 * time.Second
+
+func connect(ns Namespace) (c *nftables.Conn, err error) {
+	err = ns.Do(func() (err error) {
+		// Not WithNetNSFd: it would start a thread for it.
+		c, err = nftables.New(nftables.AsLasting(),
+			nftables.WithSockOptions(func(c *netlink.Conn) error { return c.SetDeadline(time.Now().Add(timeout)) }))
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open a netfilter socket: %w", err)
+	}
+	return c, nil
+}

@@ -1,0 +1,115 @@
+package firewall
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/google/nftables"
+)
+
+// podTable is the name of the table in a pod, and the prefix of a network's on the node.
+const podTable = "veth-host"
+
+// Node is the table of one network on the node:
+//
+//   - nodeport marks connections to a NodePort while the port is still in the packet, before DNAT;
+//   - prerouting, after DNAT and before routing, sends what comes from a pod through from-pod;
+//   - from-pod lets a Service connection of a pod, both directions of it, look up the pod's own table,
+//     and everything else the main table;
+//   - postrouting gives what goes back into a pod the node's address, so that the reply retraces the
+//     way. Never a bare masquerade there: the host end has no address, and a VIP on lo would be chosen.
+func (nftBackend) Node(ns Namespace, n Node) Change {
+	prerouting := []rule{
+		{terms: []term{iifgroup(n.Group), gotoChain("from-pod")}, comment: "from a pod of " + n.Network},
+	}
+	return &table{ns: ns, name: podTable + "-" + n.Network, shared: true, chains: []chain{
+		base("nodeport", nftables.ChainTypeFilter, "prerouting", *nftables.ChainPriorityMangle, nodePort(n)),
+		base("prerouting", nftables.ChainTypeFilter, "prerouting", *nftables.ChainPriorityNATDest+10, prerouting),
+		{name: "from-pod", rules: fromPod(n)},
+		base("postrouting", nftables.ChainTypeNAT, "postrouting", *nftables.ChainPriorityNATSource-10, postrouting(n)),
+	}}
+}
+
+func nodePort(n Node) (rules []rule) {
+	for _, p := range n.NodePorts {
+		rules = append(rules, rule{comment: "a client of a NodePort", terms: []term{
+			iifname(n.HostInterface), fibDaddrType("", "local"), l4proto("tcp", "udp", "sctp"), dport(p), orCtMark(n.NodePortMark),
+		}})
+	}
+	return rules
+}
+
+func fromPod(n Node) []rule {
+	service := func(comment string, match ...term) rule {
+		return rule{comment: comment, terms: append(append([]term{ctDirection("original")}, match...), orCtMark(n.ServiceMark))}
+	}
+	rules := []rule{service("a pod to a Service", ctStatusDNAT())}
+	for _, cidr := range n.ServiceCIDRs {
+		rules = append(rules, service("a pod to a Service, by IPVS", daddr(cidr)))
+	}
+	if !n.Masquerade {
+		rules = append(rules, service("a pod to the outside: back to the pod, by its own gateway",
+			ctStateNew(), fibDaddrOifname(n.HostInterface)))
+	}
+	return append(rules,
+		rule{terms: []term{ctMark(n.ServiceMark, true), orMetaMark(n.ServiceMark), verdict("return")}, comment: "both directions: the pod's table"},
+		rule{terms: []term{orMetaMark(n.NodePortMark)}, comment: "all else, and every other reply: main"},
+	)
+}
+
+func postrouting(n Node) (rules []rule) {
+	snat := func(match ...term) {
+		if n.Addr4.IsValid() {
+			rules = append(rules, rule{terms: append(match[:len(match):len(match)], snatTo(n.Addr4)), comment: "the reply comes back this way"})
+		}
+		if n.Addr6.IsValid() {
+			rules = append(rules, rule{terms: append(match[:len(match):len(match)], snatTo(n.Addr6)), comment: "the reply comes back this way"})
+		}
+	}
+	if n.Masquerade {
+		snat(iifgroup(n.Group), ctMark(n.ServiceMark, true))
+		return append(rules, rule{comment: "ipMasq", terms: []term{
+			iifgroup(n.Group), ctMark(n.ServiceMark, false), fibDaddrType("!= ", "multicast"), masquerade(),
+		}})
+	}
+	// Without masquerading, what a pod without an underlay gateway opens to the outside keeps its
+	// source: only what goes back into a pod, or to a Service, may be translated.
+	snat(iifgroup(n.Group), oifgroup(n.Group), ctMark(n.ServiceMark, true))
+	snat(iifgroup(n.Group), ctStatusDNAT(), ctMark(n.ServiceMark, true))
+	return rules
+}
+
+// Pod is the table in a pod: a connection is answered by the interface it came in by, and the pod hands
+// on what the node returns to it, but is no router for its neighbours on the wire.
+func (nftBackend) Pod(ns Namespace, p Pod) Change {
+	answer := func(mark uint32, by string) rule {
+		return rule{terms: []term{ctDirection("reply"), ctMark(mark, true), orMetaMark(mark)}, comment: "answer by " + by}
+	}
+	return &table{ns: ns, name: podTable, chains: []chain{
+		base("prerouting", nftables.ChainTypeFilter, "prerouting", *nftables.ChainPriorityMangle, []rule{
+			{terms: []term{iifname(p.Interface), ctDirection("original"), orCtMark(p.NodePortMark)}, comment: "came in by the wire"},
+			{terms: []term{iifname(p.Veth), ctDirection("original"), orCtMark(p.ServiceMark)}, comment: "came in by the node"},
+		}),
+		base("output", nftables.ChainTypeRoute, "output", *nftables.ChainPriorityMangle, []rule{
+			answer(p.NodePortMark, p.Interface), answer(p.ServiceMark, p.Veth),
+		}),
+		base("forward", nftables.ChainTypeFilter, "forward", *nftables.ChainPriorityFilter, []rule{
+			{terms: []term{iifname(p.Interface), oifname(p.Veth), ctStateEstablished(), verdict("accept")}, comment: "replies to what the node returned"},
+			{terms: []term{iifname(p.Interface), verdict("drop")}, comment: "no router for the wire"},
+		}),
+		base("postrouting", nftables.ChainTypeNAT, "postrouting", *nftables.ChainPriorityNATSource, []rule{
+			{terms: []term{iifname(p.Veth), oifname(p.Interface), masquerade()}, comment: "the backend sees the pod"},
+		}),
+	}}
+}
+
+var hooks = map[string]*nftables.ChainHook{
+	"prerouting": nftables.ChainHookPrerouting, "output": nftables.ChainHookOutput,
+	"forward": nftables.ChainHookForward, "postrouting": nftables.ChainHookPostrouting,
+}
+
+func base(name string, kind nftables.ChainType, hook string, priority nftables.ChainPriority, rules []rule) chain {
+	return chain{name: name, kind: kind, hook: hooks[hook], hookName: hook, priority: priority, rules: rules}
+}
+
+func set(elements []string) string { return fmt.Sprintf("{ %s }", strings.Join(elements, ", ")) }

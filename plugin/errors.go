@@ -1,0 +1,71 @@
+package plugin
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/containernetworking/cni/pkg/types"
+
+	"underlay-cni/conflist"
+	"underlay-cni/firewall"
+	"underlay-cni/routing"
+)
+
+// The codes of the errors that the plugins print, beside those of the CNI specification below 100. The
+// README has the same table.
+const (
+	CodeConfig   = types.ErrInvalidNetworkConfig // 7: a key of the configuration, or the result so far
+	CodeNetns    = types.ErrInvalidNetNS         // 8: CNI_NETNS
+	CodeTryAgain = types.ErrTryAgainLater        // 11: nothing is wrong but the moment
+	CodeNotReady = types.ErrPluginNotAvailable   // 50: STATUS: an ADD could not succeed
+	CodeLink     = 100                           // the interface of CNI_IFNAME is missing in the pod
+	CodeVeth     = 101                           // the veth pair
+	CodeRoute    = 102                           // a route
+	CodeRule     = 103                           // a rule
+	CodeNeigh    = 104                           // a neighbour
+	CodeSysctl   = 105                           // a sysctl
+	CodeFirewall = 106                           // the firewall
+	CodeCheck    = 120                           // CHECK: the kernel differs
+	CodePanic    = types.ErrInternal             // 999: a bug
+)
+
+// codeOf is the code of a failed change, by what it is about.
+func codeOf(c Change) uint {
+	switch c.(type) {
+	case *routing.Veth, *routing.LinkUp, *routing.NoLink:
+		return CodeVeth
+	case *routing.Route, *routing.NoRoute, *routing.Source:
+		return CodeRoute
+	case *routing.Rule, *routing.NoRule, *routing.NoIif:
+		return CodeRule
+	case *routing.Neigh:
+		return CodeNeigh
+	case *routing.Sysctl:
+		return CodeSysctl
+	default: // package firewall has but one kind
+		return CodeFirewall
+	}
+}
+
+// Errorf is an error with a code; the text is made as by fmt.Errorf, without a wrapped error to find.
+func Errorf(code uint, format string, args ...any) error {
+	return types.NewError(code, fmt.Errorf(format, args...).Error(), "")
+}
+
+// toCNI turns any error into one that can be printed. One that has no code gets it by its kind.
+func toCNI(err error) *types.Error {
+	var e *types.Error
+	if errors.As(err, &e) && e.Error() == err.Error() {
+		return e
+	}
+	code := uint(CodePanic)
+	switch {
+	case e != nil:
+		code = e.Code
+	case errors.As(err, new(*conflist.KeyError)):
+		code = CodeConfig
+	case errors.Is(err, firewall.ErrUnavailable):
+		code = CodeFirewall
+	}
+	return types.NewError(code, err.Error(), "")
+}

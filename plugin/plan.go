@@ -1,0 +1,106 @@
+package plugin
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/types"
+)
+
+// A Change is one line of ip(8), sysctl(8), nft(8) or iptables(8).
+type Change interface {
+	// String is that line: "ip rule add pref 1024 iif vetha0e043dd lookup 596".
+	String() string
+	// Apply makes it so. It succeeds, and changes nothing, if it is so already.
+	Apply() error
+	// Verify tells whether it is so: nil, or what is different.
+	Verify() error
+	// Revert takes back what Apply did. It succeeds if that is already gone, and if Apply did nothing.
+	Revert() error
+}
+
+// A Plan is what a request does to the kernel, in the order in which the kernel gets it.
+type Plan struct {
+	changes []Change
+	applied int
+}
+
+// Add appends changes.
+func (p *Plan) Add(changes ...Change) { p.changes = append(p.changes, changes...) }
+
+// String is a script that does the same by hand.
+func (p *Plan) String() string {
+	var s strings.Builder
+	for _, c := range p.changes {
+		s.WriteString(c.String())
+		s.WriteByte('\n')
+	}
+	return s.String()
+}
+
+// Apply makes every change, in order. When one fails, it takes back that one and those before it, in
+// reverse; the error says what failed, how much was undone and what could not be.
+func (p *Plan) Apply() error {
+	for i, c := range p.changes {
+		p.applied = i + 1
+		if err := c.Apply(); err != nil {
+			details := fmt.Sprintf("undone: all %d changes before it", i)
+			if undo := p.Revert(); undo != nil {
+				details = "could not be undone: " + undo.Error()
+			}
+			return types.NewError(codeOf(c), fmt.Sprintf("%s: %v", firstLine(c), err), details)
+		}
+	}
+	return nil
+}
+
+// Revert takes back what Apply did, in reverse order, to the end whatever fails.
+func (p *Plan) Revert() error {
+	var errs []error
+	for ; p.applied > 0; p.applied-- {
+		c := p.changes[p.applied-1]
+		if err := c.Revert(); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", firstLine(c), err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// ApplyAll makes every change, to the end whatever fails: the way to remove things.
+func (p *Plan) ApplyAll() error {
+	var first Change
+	var errs []error
+	for _, c := range p.changes {
+		if err := c.Apply(); err != nil {
+			if first == nil {
+				first = c
+			}
+			errs = append(errs, fmt.Errorf("%s: %w", firstLine(c), err))
+		}
+	}
+	if first == nil {
+		return nil
+	}
+	return types.NewError(codeOf(first), errors.Join(errs...).Error(), "")
+}
+
+// Verify compares every change with the kernel and reports all differences in one error.
+func (p *Plan) Verify() error {
+	var diffs []string
+	for _, c := range p.changes {
+		if err := c.Verify(); err != nil {
+			diffs = append(diffs, err.Error())
+		}
+	}
+	if len(diffs) == 0 {
+		return nil
+	}
+	return types.NewError(CodeCheck, fmt.Sprintf("the kernel differs in %d of %d: %s", len(diffs), len(p.changes), strings.Join(diffs, "; ")), "")
+}
+
+// firstLine names a change in an error.
+func firstLine(c Change) string {
+	line, _, _ := strings.Cut(c.String(), "\n")
+	return line
+}

@@ -1,0 +1,220 @@
+// Package plugin carries one CNI request from standard input to standard output, the same way for every
+// plugin of the project: it reads the request, makes sure that the pod's network namespace is not the
+// node's, lets the plugin compute a plan of changes, applies it or takes it back, and prints exactly one
+// JSON object.
+//
+// A plugin is a Plugin value. Its functions look at the kernel and compute; only this package applies.
+package plugin
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"strings"
+	"sync"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/containernetworking/cni/pkg/version"
+)
+
+// Version is the release, set by the linker.
+var Version = "dev"
+
+// A Plugin is what one binary does. Its functions change nothing but the request's Result: they return
+// what is to be changed. A nil function stands for a verb that the release does not implement; Main
+// refuses it with an error.
+type Plugin struct {
+	Name  string
+	About string // one line: what it is for
+
+	// Add plans the attachment and completes the request's Result.
+	Add func(*Request) (*Plan, error)
+	// Announce runs after the plan of an ADD has been applied, for what leaves no state behind. It
+	// cannot fail the ADD. It may be nil.
+	Announce func(*Request) error
+	// Check plans the attachment as it should be by now.
+	Check func(*Request) (*Plan, error)
+	// Del plans removals: every one of them is tried, and those of different plans at the same time.
+	Del func(*Request) ([]*Plan, error)
+	// GC plans removals, as Del does.
+	GC func(*Request) ([]*Plan, error)
+	// Status tells whether an ADD could succeed.
+	Status func(*Request) error
+}
+
+// Main runs the plugin as the process that a container runtime starts, and returns its exit status.
+func Main(p Plugin) (status int) {
+	m := run{Plugin: p}
+	defer func() {
+		if r := recover(); r != nil {
+			status = m.fail(types.NewError(CodePanic, fmt.Sprintf("%s: panic: %v", p.Name, r), string(debug.Stack())))
+		}
+	}()
+	// skel compares the namespaces only after the work is done, and then prints a second JSON object;
+	// newRequest compares them first.
+	if err := os.Setenv("CNI_NETNS_OVERRIDE", "1"); err != nil {
+		return m.fail(err)
+	}
+	funcs := skel.CNIFuncs{Add: m.add, Check: m.check, Del: m.del, GC: m.gc, Status: m.status}
+	about := fmt.Sprintf("CNI %s plugin %s: %s", p.Name, Version, p.About)
+	// A nil *types.Error in an error would not be nil.
+	if err := skel.PluginMainFuncsWithError(funcs, version.All, about); err != nil {
+		return m.fail(err)
+	}
+	return 0
+}
+
+// A run is one call of Main.
+type run struct {
+	Plugin
+	version string // cniVersion of the request, once known
+}
+
+// begin reads the request. Nobody closes what it opened: the process ends with it.
+func (m *run) begin(verb string, args *skel.CmdArgs, needs need) (*Request, error) {
+	r, err := newRequest(verb, args, needs)
+	if r != nil {
+		m.version = r.Version
+	}
+	return r, err
+}
+
+func (m *run) add(args *skel.CmdArgs) error {
+	r, err := m.begin("ADD", args, needsPod|needsResult)
+	if err != nil {
+		return err
+	}
+	if m.Add == nil {
+		return m.notImplemented("ADD")
+	}
+	plan, err := m.Add(r)
+	if err == nil {
+		err = plan.Apply()
+	}
+	if err == nil && m.Announce != nil {
+		_ = m.Announce(r)
+	}
+	if err != nil {
+		return err
+	}
+	out, err := r.marshalResult()
+	if err != nil {
+		return errors.Join(err, plan.Revert())
+	}
+	_, err = os.Stdout.Write(out)
+	return err
+}
+
+func (m *run) check(args *skel.CmdArgs) error {
+	r, err := m.begin("CHECK", args, needsPod|needsResult)
+	if err != nil {
+		return err
+	}
+	if m.Check == nil {
+		return m.notImplemented("CHECK")
+	}
+	plan, err := m.Check(r)
+	if err != nil {
+		return err
+	}
+	return plan.Verify()
+}
+
+func (m *run) del(args *skel.CmdArgs) error {
+	r, err := m.begin("DEL", args, 0)
+	if err != nil {
+		return err
+	}
+	if m.Del == nil {
+		return nil // what cannot add has nothing to delete
+	}
+	return quiet(applyAll(m.Del(r)))
+}
+
+func (m *run) gc(args *skel.CmdArgs) error {
+	r, err := m.begin("GC", args, 0)
+	if err != nil {
+		return err
+	}
+	if m.GC == nil {
+		return nil
+	}
+	return quiet(applyAll(m.GC(r)))
+}
+
+func (m *run) status(args *skel.CmdArgs) error {
+	r, err := m.begin("STATUS", args, 0)
+	if err != nil {
+		return err
+	}
+	if m.Status == nil {
+		return types.NewError(CodeNotReady, m.Name+": not implemented in this release", "")
+	}
+	return m.Status(r)
+}
+
+func (m *run) notImplemented(verb string) error {
+	return types.NewError(types.ErrInvalidNetworkConfig, fmt.Sprintf("%s: %s is not implemented in this release", m.Name, verb), "")
+}
+
+// applyAll applies plans at the same time, each of them to its end whatever fails.
+func applyAll(plans []*Plan, err error) error {
+	errs := make([]error, len(plans)+1)
+	errs[len(plans)] = err
+	var wg sync.WaitGroup
+	for i, p := range plans {
+		wg.Go(func() { errs[i] = p.ApplyAll() })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// quiet keeps the words out of an error of a DEL that containerd takes for success: it swallows the
+// error, and the address leaks.
+func quiet(err error) error {
+	if err == nil || !strings.Contains(err.Error(), "not found") {
+		return err
+	}
+	e := toCNI(err)
+	e.Msg = strings.ReplaceAll(e.Msg, "not found", "missing")
+	e.Details = strings.ReplaceAll(e.Details, "not found", "missing")
+	return e
+}
+
+// fail prints an error as the CNI specification wants it: one JSON object, with the cniVersion that
+// types.Error leaves out.
+func (m *run) fail(err error) int {
+	if m.version == "" {
+		m.version = version.Current()
+	}
+	e := toCNI(err)
+	msg, details := shorten(e.Msg, 500), shorten(e.Details, 500)
+	enc := json.NewEncoder(os.Stdout)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "    ")
+	printErr := enc.Encode(struct {
+		CNIVersion string `json:"cniVersion"`
+		Code       uint   `json:"code"`
+		Msg        string `json:"msg"`
+		Details    string `json:"details,omitempty"`
+	}{m.version, e.Code, msg, details})
+	if printErr != nil {
+		_, _ = io.WriteString(os.Stderr, err.Error()+"\n")
+	}
+	return 1
+}
+
+// shorten cuts a text to a number of bytes, in the middle: libcni hides stderr, and an operator's
+// terminal shows what is at either end.
+func shorten(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	cut := " … "
+	n -= len(cut)
+	return strings.ToValidUTF8(s[:n*2/3], "") + cut + strings.ToValidUTF8(s[len(s)-n/3:], "")
+}

@@ -1,0 +1,156 @@
+package plugin
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/types/create"
+
+	"underlay-cni/routing"
+)
+
+// A Request is one call of the runtime: what it said and where it wants it.
+type Request struct {
+	Attachment
+	Verb    string
+	Netns   string // CNI_NETNS as given; may be empty on DEL
+	Config  []byte // standard input
+	Version string // cniVersion of the configuration
+
+	// Result is what the plugins before this one did, to be completed. It is nil only where the verb
+	// does not need it.
+	Result *types100.Result
+	raw    json.RawMessage // prevResult as it came, for the fields that Result does not know
+
+	Node *routing.Namespace
+	// Pod is nil when the verb does not need it and there is none any more, or when CNI_NETNS turns
+	// out to be the node's own namespace.
+	Pod *routing.Namespace
+}
+
+// need says what a verb cannot do without.
+type need int
+
+const (
+	needsPod need = 1 << iota
+	needsResult
+)
+
+func newRequest(verb string, args *skel.CmdArgs, needs need) (*Request, error) {
+	var conf struct {
+		CNIVersion string          `json:"cniVersion"`
+		Name       string          `json:"name"`
+		PrevResult json.RawMessage `json:"prevResult"`
+	}
+	if err := json.Unmarshal(args.StdinData, &conf); err != nil {
+		return nil, Errorf(CodeConfig, "decode the configuration: %v", err)
+	}
+	r := &Request{
+		Attachment: Attachment{Network: conf.Name, ContainerID: args.ContainerID, IfName: args.IfName},
+		Verb:       verb, Netns: args.Netns, Config: args.StdinData, Version: conf.CNIVersion, raw: conf.PrevResult,
+	}
+	if r.Version == "" {
+		r.Version = "0.1.0" // as the specification says of a configuration without it
+	}
+	var err error
+	if r.Node, err = routing.Self(); err != nil {
+		return r, err
+	}
+	err = r.openPod(needs&needsPod != 0)
+	if err == nil && needs&needsResult != 0 {
+		err = r.parseResult()
+	}
+	return r, err
+}
+
+// openPod opens CNI_NETNS. Without need of it, a namespace that is not there any more is none; and the
+// node's own is none either, since what a DEL would delete in it is the node's.
+func (r *Request) openPod(needed bool) error {
+	if r.Netns == "" && !needed {
+		return nil
+	}
+	pod, err := r.Node.Open(r.Netns)
+	switch {
+	case err == nil && !pod.Same(r.Node):
+		r.Pod = pod
+		return nil
+	case err == nil:
+		pod.Close()
+		if !needed {
+			return nil
+		}
+		return Errorf(CodeNetns, "CNI_NETNS: %s: it is the node's own network namespace; accepted: the pod's", r.Netns)
+	case !needed && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, routing.ErrNoNamespace)):
+		return nil
+	default:
+		return Errorf(CodeNetns, "CNI_NETNS: %w; accepted: the path of a network namespace", err)
+	}
+}
+
+// parseResult decodes prevResult, in whatever version it is.
+func (r *Request) parseResult() error {
+	if len(r.raw) == 0 || string(r.raw) == "null" {
+		return Errorf(CodeConfig, "prevResult: missing; the plugin must come after the one that makes the pod's interface")
+	}
+	prev, err := create.Create(r.Version, r.raw)
+	if err != nil {
+		return Errorf(CodeConfig, "prevResult: %w", err)
+	}
+	// For every version but the newest this is a new object: it is the one to edit and to print.
+	if r.Result, err = types100.NewResultFromResult(prev); err != nil {
+		return Errorf(CodeConfig, "prevResult: %w", err)
+	}
+	if len(r.Result.Interfaces) == 0 && slices.Contains([]string{"0.1.0", "0.2.0"}, r.Version) {
+		// These versions have no interfaces: say what the runtime asked the plugin before for.
+		r.Result.Interfaces = []*types100.Interface{{Name: r.IfName, Sandbox: r.Netns}}
+	}
+	if r.podInterface() < 0 {
+		return Errorf(CodeConfig, "prevResult.interfaces: %q with a sandbox is missing; accepted: the result of a plugin that makes the interface of CNI_IFNAME in the pod", r.IfName)
+	}
+	return nil
+}
+
+// podInterface is the index in the result of the pod's interface, or -1. It is never simply the first
+// one: bridge, ptp and calico list a node's interface before it.
+func (r *Request) podInterface() int {
+	return slices.IndexFunc(r.Result.Interfaces, func(i *types100.Interface) bool {
+		return i.Name == r.IfName && i.Sandbox != ""
+	})
+}
+
+// PodLink is the pod's interface of CNI_IFNAME. It is an error with code 100 when the pod has none.
+func (r *Request) PodLink() (*routing.Link, error) {
+	l := r.Pod.Link(r.IfName)
+	if _, err := l.Index(); errors.Is(err, routing.ErrNoLink) {
+		return nil, Errorf(CodeLink, "CNI_IFNAME: %s: the pod has no such interface", r.IfName)
+	} else if err != nil {
+		return nil, fmt.Errorf("look at the pod: %w", err)
+	}
+	return l, nil
+}
+
+// ValidAttachments are the attachments of the network that a GC is told to keep. listed tells an empty
+// list, nothing is valid, from one that the runtime did not give.
+func (r *Request) ValidAttachments() (valid []Attachment, listed bool, err error) {
+	var conf struct {
+		Valid *[]struct {
+			ContainerID string `json:"containerID"`
+			IfName      string `json:"ifname"`
+		} `json:"cni.dev/valid-attachments"`
+	}
+	if err := json.Unmarshal(r.Config, &conf); err != nil {
+		return nil, false, Errorf(CodeConfig, "cni.dev/valid-attachments: %v", err)
+	}
+	if conf.Valid == nil {
+		return nil, false, nil
+	}
+	for _, a := range *conf.Valid {
+		valid = append(valid, Attachment{Network: r.Network, ContainerID: a.ContainerID, IfName: a.IfName})
+	}
+	return valid, true, nil
+}

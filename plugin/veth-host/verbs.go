@@ -1,0 +1,177 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"underlay-cni/conflist"
+	"underlay-cni/firewall"
+	"underlay-cni/plugin"
+	"underlay-cni/routing"
+)
+
+// add plans the attachment and completes the result.
+func add(r *plugin.Request) (*plugin.Plan, error) {
+	a, err := look(r)
+	if err != nil {
+		return nil, err
+	}
+	r.AppendInterfaces(a.interfaces(r.Netns)...)
+	for _, f := range a.families {
+		r.SetDefault(f.node())
+	}
+	return a.plan(), nil
+}
+
+// announce tells the wire where the pod's addresses are now.
+func announce(r *plugin.Request) error {
+	eth, err := r.PodLink()
+	if err != nil {
+		return err
+	}
+	return r.Pod.Announce(eth)
+}
+
+// check plans the attachment as add did.
+func check(r *plugin.Request) (*plugin.Plan, error) {
+	a, err := look(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.podTable.Find(prefPod); err != nil {
+		return nil, err
+	}
+	return a.plan(), nil
+}
+
+// del plans the removal of what the ADD left on the node, from the attachment alone, and in the pod while
+// that is there. The pod's part waits for an RCU grace period of its own, so both run at the same time.
+func del(r *plugin.Request) ([]*plugin.Plan, error) {
+	node := new(plugin.Plan)
+	remove(node, r.Node, r.HostEnd(), r.Owner())
+	if r.Pod == nil {
+		return []*plugin.Plan{node}, nil
+	}
+	pod, err := leave(r.Pod, r.Pod.Link(r.IfName))
+	return []*plugin.Plan{node, pod}, err
+}
+
+// remove plans the end of one host end: the rules by its name, then the pair, which takes the routes, the
+// table and the neighbours along.
+func remove(p *plugin.Plan, node *routing.Namespace, hostEnd string, owner routing.Owner) {
+	p.Add(
+		&routing.NoIif{NS: node, Pref: prefPod, Iif: hostEnd},
+		&routing.NoLink{Link: node.Link(hostEnd), Owner: owner},
+	)
+}
+
+// leave plans the end of what is in the pod beside the veth pair: the interface gets its default routes
+// back, and the rules, the underlay table and the firewall rules go.
+func leave(pod *routing.Namespace, eth *routing.Link) (*plugin.Plan, error) {
+	p := new(plugin.Plan)
+	routes, err := pod.Routes(eth)
+	switch {
+	case errors.Is(err, routing.ErrNoLink): // its routes are gone with it
+		err = nil
+	case err != nil:
+		err = fmt.Errorf("look at the pod: %w", err)
+	}
+	for _, r := range routes {
+		if r.InTable(tableUnderlay) && r.IsDefault() {
+			p.Add(r.In(pod.Table(routing.MainTable)))
+		}
+	}
+	for _, r := range routes {
+		if r.InTable(tableUnderlay) {
+			p.Add(&routing.NoRoute{Route: r})
+		}
+	}
+	for _, v6 := range []bool{false, true} {
+		for _, rule := range []struct{ pref, table int }{
+			{prefMark, tableUnderlay},
+			{prefNode, tableNode},
+			{prefPod, tableUnderlay},
+			{prefWireMain, routing.MainTable},
+			{prefWireNode, routing.MainTable},
+			{prefWire, tableUnderlay},
+		} {
+			p.Add(&routing.NoRule{Rule: &routing.Rule{NS: pod, V6: v6, Pref: rule.pref, Table: pod.Table(rule.table)}})
+		}
+	}
+	fw, openErr := firewall.Open(firewall.Auto, pod)
+	if openErr == nil {
+		p.Add(fw.NoPod(pod))
+	}
+	return p, err
+}
+
+// gc plans the removal of what belongs to the network and to no valid attachment. Without a list only
+// what is provably dead goes: a host end without a peer, a rule whose interface is gone.
+func gc(r *plugin.Request) ([]*plugin.Plan, error) {
+	valid, listed, err := r.ValidAttachments()
+	if err != nil {
+		return nil, err
+	}
+	keep := make(map[string]bool)
+	for _, a := range valid {
+		keep[a.HostEnd()] = true
+	}
+	owners, err := r.Node.InGroup(plugin.Group(r.Network))
+	if err != nil {
+		return nil, err
+	}
+	p := new(plugin.Plan)
+	for name, owner := range owners {
+		// The alias is missing where an ADD was killed right after it had made the pair.
+		ours := strings.HasPrefix(name, plugin.HostEndPrefix) && (owner.Alias == "" || strings.HasPrefix(owner.Alias, r.Network+"/"))
+		if ours && listed && !keep[name] {
+			remove(p, r.Node, name, owner)
+		}
+	}
+	detached, err := r.Node.DetachedIifs(prefPod)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range detached {
+		if strings.HasPrefix(name, plugin.HostEndPrefix) {
+			p.Add(&routing.NoIif{NS: r.Node, Pref: prefPod, Iif: name})
+		}
+	}
+	return []*plugin.Plan{p}, nil
+}
+
+// status tells whether an ADD could succeed: hostInterface is there, up and has an address, and a firewall
+// backend works.
+func status(r *plugin.Request) error {
+	config, err := conflist.DecodeVethHost(r.Config)
+	if err != nil {
+		return err
+	}
+	notReady := func(why string) error {
+		return plugin.Errorf(plugin.CodeNotReady, "hostInterface: %s: %s", config.HostInterface, why)
+	}
+	link := r.Node.Link(config.HostInterface)
+	attrs, err := link.Attrs()
+	if errors.Is(err, routing.ErrNoLink) {
+		return notReady("the node has no such interface")
+	}
+	if err != nil {
+		return err
+	}
+	if attrs.Flags&net.FlagUp == 0 {
+		return notReady("the interface is down")
+	}
+	addrs, err := r.Node.UsableAddresses(link)
+	if err != nil {
+		return err
+	}
+	if len(addrs) == 0 {
+		return notReady("the interface has no address")
+	}
+	if _, err := firewall.Open(string(config.Firewall), r.Node); err != nil {
+		return plugin.Errorf(plugin.CodeNotReady, "firewall: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,166 @@
+package routing
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// MainTable is the id of the table that `ip route` shows.
+const MainTable = unix.RT_TABLE_MAIN
+
+// A Table is a routing table of a namespace: one with a fixed id, or one that belongs to an interface.
+type Table struct {
+	NS *Namespace
+
+	id    int
+	dev   *Link // the owner of a table of a device; nil for a fixed id
+	start int
+	owned bool // the first route of a device's table has been added
+}
+
+// Table names a table by its id.
+func (n *Namespace) Table(id int) *Table { return &Table{NS: n, id: id} }
+
+// DeviceTable names the table of one interface: start plus the interface's index, or the next id that
+// nobody uses. Two interfaces never get the same one, nothing is scanned and nothing is locked; and the
+// table empties itself when the interface goes.
+func (n *Namespace) DeviceTable(start int, dev *Link) *Table {
+	return &Table{NS: n, dev: dev, start: start}
+}
+
+// String is the id, or what a shell would compute it from while the interface does not exist yet.
+func (t *Table) String() string {
+	if t.id == 0 {
+		return fmt.Sprintf("$((%d + $(cat /sys/class/net/%s/ifindex)))", t.start, t.dev.Name)
+	}
+	return fmt.Sprint(t.id)
+}
+
+// ID is the id of the table; for an interface's table the first free one. The error is ErrNoLink while
+// that interface does not exist.
+func (t *Table) ID() (int, error) {
+	if t.id != 0 {
+		return t.id, nil
+	}
+	index, err := t.dev.Index()
+	if err != nil {
+		return 0, err
+	}
+	return t.next(t.start+index, index)
+}
+
+// next takes the first id from the given one on that holds no route of another interface.
+func (t *Table) next(id, dev int) (int, error) {
+	for ; ; id++ {
+		taken, err := t.NS.usedByOthers(id, dev)
+		if err != nil {
+			return 0, err
+		}
+		if !taken {
+			t.id = id
+			return id, nil
+		}
+	}
+}
+
+// Find takes the id of an interface's table from the rule that looks it up: what an earlier process
+// chose. Without such a rule it stays to be chosen.
+func (t *Table) Find(pref int) error {
+	for _, f := range []family{v4, v6} {
+		rules, err := t.NS.rules(f)
+		if err != nil {
+			return err
+		}
+		for _, r := range rules {
+			if r.Priority == pref && r.IifName == t.dev.Name {
+				t.id = r.Table
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// usedByOthers reports whether a table holds a route, in either family, that does not leave by dev.
+func (n *Namespace) usedByOthers(id, dev int) (bool, error) {
+	found := false
+	for _, f := range []family{v4, v6} {
+		err := n.dumpTable(f, id, func(r route) {
+			found = found || r.oif != dev
+		})
+		if err != nil {
+			return false, err
+		}
+	}
+	return found, nil
+}
+
+// A route is what Verify needs to know of one.
+type route struct {
+	table, oif, priority int
+	dst, via, src        string // as the kernel's bytes
+	bits                 int
+}
+
+// dumpTable lists the routes of one table, filtered by the kernel. A table that does not exist is empty.
+func (n *Namespace) dumpTable(f family, id int, each func(route)) error {
+	msg := &nl.RtMsg{}
+	msg.Family = uint8(f)
+	if id < 256 {
+		msg.Table = uint8(id)
+	}
+	req := &routeRequest{RtMsg: msg, table: nl.NewRtAttr(unix.RTA_TABLE, nl.Uint32Attr(uint32(id)))}
+	err := n.dump(unix.RTM_GETROUTE, req, func(m []byte) error {
+		r, err := parseRoute(m)
+		if err == nil && r.table == id {
+			each(r)
+		}
+		return err
+	})
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list the routes of table %d: %w", id, err)
+	}
+	return nil
+}
+
+// A routeRequest is an rtmsg with one attribute behind it.
+type routeRequest struct {
+	*nl.RtMsg
+	table *nl.RtAttr
+}
+
+func (r *routeRequest) Len() int          { return r.RtMsg.Len() + r.table.Len() }
+func (r *routeRequest) Serialize() []byte { return append(r.RtMsg.Serialize(), r.table.Serialize()...) }
+
+func parseRoute(m []byte) (route, error) {
+	msg := nl.DeserializeRtMsg(m)
+	attrs, err := nl.ParseRouteAttr(m[msg.Len():])
+	if err != nil {
+		return route{}, fmt.Errorf("parse a route: %w", err)
+	}
+	r := route{table: int(msg.Table), bits: int(msg.Dst_len)}
+	native := nl.NativeEndian()
+	for _, a := range attrs {
+		switch a.Attr.Type {
+		case unix.RTA_TABLE:
+			r.table = int(native.Uint32(a.Value))
+		case unix.RTA_OIF:
+			r.oif = int(native.Uint32(a.Value))
+		case unix.RTA_PRIORITY:
+			r.priority = int(native.Uint32(a.Value))
+		case unix.RTA_DST:
+			r.dst = string(a.Value)
+		case unix.RTA_GATEWAY:
+			r.via = string(a.Value)
+		case unix.RTA_PREFSRC:
+			r.src = string(a.Value)
+		}
+	}
+	return r, nil
+}
