@@ -36,7 +36,7 @@ const (
 	maxRouteTableStart = 1 << 30
 )
 
-// VethHost is the configuration of the veth-host plugin. DecodeVethHost makes it.
+// VethHost is the configuration of the veth-host plugin. DecodeVethHost makes it; it is not meant to be encoded again.
 type VethHost struct {
 	// PluginConf holds what every plugin gets from the runtime: name, type, cniVersion, prevResult (not parsed),
 	// ipam, dns and, on GC, the valid attachments.

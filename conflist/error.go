@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -17,7 +18,7 @@ type KeyError struct {
 	Line     int    // in the text, from 1; 0 if the text is a single line or the key is not in it
 	Key      string // with the path to it, "log_options.log_level"; empty if the text is not JSON
 	Value    string // as it stands in the text, shortened; empty if the key is missing
-	Problem  string // what is wrong with the value
+	Problem  string // what is wrong with the value; empty if Accepted says it all
 	Accepted string // what is accepted; empty if Problem names the key that was meant
 }
 
@@ -34,13 +35,20 @@ func (e *KeyError) Error() string {
 	}
 	b.WriteString(e.Problem)
 	if e.Accepted != "" {
-		b.WriteString("; accepted: " + e.Accepted)
+		if e.Problem != "" {
+			b.WriteString("; ")
+		}
+		b.WriteString("accepted: " + e.Accepted)
 	}
 	return b.String()
 }
 
 func (m member) error(prefix, problem, accepted string) error {
-	return &KeyError{Line: m.line, Key: prefix + m.key, Value: excerpt(m.raw), Problem: problem, Accepted: accepted}
+	name := shorten(m.key)
+	if name == "" {
+		name = `""`
+	}
+	return &KeyError{Line: m.line, Key: prefix + name, Value: excerpt(m.raw), Problem: problem, Accepted: accepted}
 }
 
 // What is wrong with a value in general. Values have more particular errors besides.
@@ -50,68 +58,90 @@ var (
 	errEmpty      = errors.New("empty")
 )
 
-// excerpt is text on one line, short enough for an error message.
-func excerpt(text []byte) string {
-	const most = 60
+// excerpt is JSON as an error message shows it.
+func excerpt(raw []byte) string {
 	var b bytes.Buffer
-	if json.Compact(&b, text) == nil {
-		text = b.Bytes()
+	if json.Compact(&b, raw) == nil {
+		raw = b.Bytes()
 	}
-	text = bytes.TrimSpace(text)
+	return shorten(string(raw))
+}
+
+// shorten makes any text short enough for an error message, on one line and harmless to a terminal.
+func shorten(text string) string {
+	const most = 60
+	text = strings.TrimSpace(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, text))
 	if len(text) <= most {
-		return string(text)
+		return text
 	}
 	end := most
-	for end > 0 && !utf8.RuneStart(text[end]) {
+	for !utf8.RuneStart(text[end]) {
 		end--
 	}
-	return string(text[:end]) + "…"
+	return text[:end] + "…"
 }
+
+// quote is strconv.Quote of a text that may be long.
+func quote(text string) string { return strconv.Quote(shorten(text)) }
 
 func decimal(n int) string { return strconv.Itoa(n) }
 
-// unknown suggests the key that was probably meant: the one that is equal but for case, underscores and dashes
-// (host_interface), or else the nearest one by edit distance.
+// unknown is the error of a key that is not in the table, with the key that was probably meant.
 func unknown(prefix string, m member, keys []key) error {
-	best, nearest := "", 1+len(m.key)/3
-	for _, k := range keys {
-		if d := distance(fold(m.key), fold(k.name)); d < nearest {
-			best, nearest = k.name, d
-		}
+	if name := nearest(m.key, keys); name != "" {
+		return m.error(prefix, "unknown key, did you mean "+strconv.Quote(name)+"?", "")
 	}
-	if best != "" {
-		return m.error(prefix, "unknown key, did you mean "+strconv.Quote(best)+"?", "")
-	}
-	var own []string
+	var names []string
 	for _, k := range keys {
 		if k.value != nil || k.object != nil {
-			own = append(own, k.name)
+			names = append(names, k.name)
 		}
 	}
-	return m.error(prefix, "unknown key", strings.Join(own, ", "))
+	return m.error(prefix, "unknown key", strings.Join(names, ", "))
 }
 
-func fold(key string) string {
-	return strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(key))
+// nearest returns the key that differs least from name, if that is little. Case, underscores and dashes do not
+// count: host_interface is hostInterface.
+func nearest(name string, keys []key) string {
+	if len(name) > 40 { // resembles none of ours
+		return ""
+	}
+	fold := func(s string) string {
+		return strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(s))
+	}
+	best, least := "", len(name)
+	for _, k := range keys {
+		d := distance(fold(name), fold(k.name))
+		if d < least && d <= max(len(name), len(k.name))/3 {
+			best, least = k.name, d
+		}
+	}
+	return best
 }
 
-// distance is the Levenshtein distance, one row of the table at a time.
+// distance is the number of bytes to add, drop, replace or swap with their neighbour to make b of a.
 func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			substitute := diagonal
-			if a[i] != b[j] {
-				substitute++
+	rows := make([][]int, len(a)+1) // rows[i][j] is the distance of a[:i] and b[:j]
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		for j := range rows[i] {
+			switch {
+			case i == 0 || j == 0:
+				rows[i][j] = i + j
+			case a[i-1] == b[j-1]:
+				rows[i][j] = rows[i-1][j-1]
+			default:
+				rows[i][j] = 1 + min(rows[i-1][j], rows[i][j-1], rows[i-1][j-1])
+				if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+					rows[i][j] = min(rows[i][j], 1+rows[i-2][j-2])
+				}
 			}
-			diagonal = row[j+1]
-			row[j+1] = min(substitute, row[j]+1, row[j+1]+1)
 		}
 	}
-	return row[len(b)]
+	return rows[len(a)][len(b)]
 }

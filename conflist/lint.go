@@ -46,7 +46,7 @@ func Lint(data []byte) []Finding {
 type linter struct{ findings []Finding }
 
 func (l *linter) advise(key, value, advice string) {
-	l.findings = append(l.findings, Finding{Key: key, Value: value, Advice: advice})
+	l.findings = append(l.findings, Finding{Key: key, Value: shorten(value), Advice: advice})
 }
 
 // refuse makes findings of the errors of a decoder.

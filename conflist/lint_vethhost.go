@@ -42,6 +42,7 @@ type underlay struct {
 	Mode   string `json:"mode"`
 	MTU    int    `json:"mtu"`
 	IPAM   struct {
+		ipRange               // host-local, a single range
 		Ranges    [][]ipRange `json:"ranges"` // host-local
 		Addresses []struct {  // static
 			Address string `json:"address"`
@@ -69,6 +70,10 @@ func underlayOf(p plugin) underlay {
 // ranges are the subnets of host-local and static. Other IPAM plugins keep theirs elsewhere.
 func (u underlay) ranges() []ipRange {
 	var all []ipRange
+	if r := u.IPAM.ipRange; r.Subnet != "" {
+		r.path = u.path + "ipam"
+		all = append(all, r)
+	}
 	for i, set := range u.IPAM.Ranges {
 		for j, r := range set {
 			r.path = u.path + "ipam.ranges[" + decimal(i) + "][" + decimal(j) + "]"
@@ -84,7 +89,7 @@ func (u underlay) ranges() []ipRange {
 // lintInterface compares with the keys of macvlan and ipvlan.
 func (l *linter) lintInterface(path string, c *VethHost, u underlay) {
 	if u.Master != "" && u.Master != c.HostInterface {
-		l.advise(path+"hostInterface", c.HostInterface, "is not the master of the pod's interface, "+u.Master+
+		l.advise(path+"hostInterface", c.HostInterface, "is not the master of the pod's interface, "+shorten(u.Master)+
 			"; right only if the node's addresses are on "+c.HostInterface)
 	}
 	switch {
@@ -102,7 +107,7 @@ func (l *linter) lintInterface(path string, c *VethHost, u underlay) {
 func (l *linter) lintIPAM(path string, c *VethHost, u underlay) {
 	for _, r := range u.ranges() {
 		if r.Gateway == "" {
-			l.advise(r.path+".gateway", "", "missing; name the router of "+r.Subnet+" (host-local would take the first address, static none)")
+			l.advise(r.path+".gateway", "", "missing; name the router of "+shorten(r.Subnet))
 		}
 		prefix, err := netip.ParsePrefix(r.Subnet)
 		if err != nil {

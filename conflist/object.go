@@ -63,8 +63,8 @@ func decode(prefix string, members []member, keys []key) []error {
 func (k key) decode(prefix string, m member) []error {
 	switch {
 	case k.object != nil:
-		below, err := split(m.raw, m.line)
-		if err != nil {
+		below, ok := walk(m.raw, m.line, '{')
+		if !ok {
 			return []error{m.error(prefix, errWrongType.Error(), "an object")}
 		}
 		return decode(prefix+k.name+".", below, k.object())
@@ -150,7 +150,13 @@ func valid(text []byte) error {
 		return syntaxError(text, err)
 	}
 	if !utf8.Valid(text) {
-		at := bytes.IndexFunc(text, func(r rune) bool { return r == utf8.RuneError })
+		at := 0
+		for i, r := range string(text) {
+			if r == utf8.RuneError && !bytes.HasPrefix(text[i:], []byte("\uFFFD")) {
+				at = i
+				break
+			}
+		}
 		return notJSON(text, at, "not UTF-8")
 	}
 	return nil

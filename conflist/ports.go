@@ -74,7 +74,7 @@ func parsePortRange(s string) (PortRange, error) {
 		return r, err
 	}
 	if r.First > r.Last {
-		return r, errors.New(strconv.Quote(s) + " runs backwards")
+		return r, errors.New(quote(s) + " runs backwards")
 	}
 	return r, nil
 }
@@ -83,9 +83,9 @@ func parsePort(s string) (uint16, error) {
 	n, err := strconv.ParseUint(s, 10, 16)
 	switch {
 	case errors.Is(err, strconv.ErrRange), err == nil && n == 0:
-		return 0, errors.New(s + " is out of range")
+		return 0, errors.New(quote(s) + " is out of range")
 	case err != nil:
-		return 0, errors.New(strconv.Quote(s) + " is not a port")
+		return 0, errors.New(quote(s) + " is not a port")
 	}
 	return uint16(n), nil
 }

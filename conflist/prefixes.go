@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -87,7 +86,7 @@ func parsePrefix(s string) (netip.Prefix, error) {
 	one, err := netip.ParsePrefix(s)
 	switch {
 	case err != nil:
-		return one, errors.New(strconv.Quote(s) + " is not address/length")
+		return one, errors.New(quote(s) + " is not address/length")
 	case one.Addr().Is4In6():
 		return one, errors.New(s + " is IPv4 written as IPv6")
 	}

@@ -132,9 +132,11 @@ type field[T any] struct {
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (f field[T]) UnmarshalJSON(raw []byte) error {
-	if json.Unmarshal(raw, f.to) != nil {
+	var v T
+	if json.Unmarshal(raw, &v) != nil {
 		return errWrongType
 	}
+	*f.to = v
 	return nil
 }
 

@@ -46,13 +46,14 @@ func (n *Namespace) Addresses(l *Link) ([]Address, error) {
 	for _, f := range []family{v4, v6} {
 		msg := nl.NewIfAddrmsg(int(f))
 		msg.Index = uint32(index)
-		err := n.dump(unix.RTM_GETADDR, msg, func(m []byte) error {
+		before := len(all)
+		err := n.dump(unix.RTM_GETADDR, func() { all = all[:before] }, func(m []byte) error {
 			a, err := parseAddress(m)
 			if err == nil && (index == 0 || a.Link == index) {
 				all = append(all, a)
 			}
 			return err
-		})
+		}, msg)
 		if errors.Is(err, unix.ENODEV) {
 			return nil, fmt.Errorf("interface %s: %w", l.Name, ErrNoLink)
 		}
@@ -95,7 +96,7 @@ func parseAddress(m []byte) (Address, error) {
 				ip, _ = netip.AddrFromSlice(attr.Value)
 			}
 		case unix.IFA_FLAGS:
-			a.Flags = int(nl.NativeEndian().Uint32(attr.Value))
+			a.Flags = int(uint32Of(attr.Value))
 		}
 	}
 	a.Prefix = netip.PrefixFrom(ip, int(msg.Prefixlen))

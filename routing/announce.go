@@ -7,7 +7,6 @@ import (
 	"net/netip"
 
 	"github.com/j-keck/arping"
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -37,7 +36,7 @@ func (n *Namespace) Announce(l *Link) error {
 			errs = append(errs, n.advertise(ip, attrs))
 		case a.Flags&unix.IFA_F_SECONDARY != 0:
 			errs = append(errs, n.Do(func() error {
-				iface := net.Interface{Index: attrs.Index, Name: attrs.Name, HardwareAddr: attrs.HardwareAddr}
+				iface := net.Interface{Index: attrs.Index, Name: attrs.Name, HardwareAddr: attrs.MAC}
 				return arping.GratuitousArpOverIface(ip.AsSlice(), iface)
 			}))
 		default:
@@ -50,19 +49,20 @@ func (n *Namespace) Announce(l *Link) error {
 // resolveSelf makes the kernel resolve one of its own addresses; the neighbour entry that this takes
 // goes at once, the request has been sent by then.
 func (n *Namespace) resolveSelf(ip netip.Addr, index int) error {
-	entry := &netlink.Neigh{LinkIndex: index, IP: ip.AsSlice(), Flags: netlink.NTF_USE, State: unix.NUD_NONE, Family: unix.AF_INET}
-	if err := n.rt.NeighSet(entry); err != nil {
-		return fmt.Errorf("announce %s: %w", ip, err)
+	const use = 0x01 // NTF_USE
+	dst := attr(unix.NDA_DST, ip.AsSlice())
+	err := n.request(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, &ndmsg{family: v4, index: index, flags: use}, dst)
+	if err == nil {
+		err = n.request(unix.RTM_DELNEIGH, 0, &ndmsg{family: v4, index: index}, dst)
 	}
-	entry.Flags = 0
-	if err := n.rt.NeighDel(entry); err != nil && !errors.Is(err, unix.ENOENT) {
+	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("announce %s: %w", ip, err)
 	}
 	return nil
 }
 
 // advertise sends one unsolicited neighbour advertisement with the override flag to all nodes.
-func (n *Namespace) advertise(ip netip.Addr, link *netlink.LinkAttrs) error {
+func (n *Namespace) advertise(ip netip.Addr, link *LinkAttrs) error {
 	const (
 		typeAdvertisement = 136
 		flagOverride      = 0x20
@@ -72,7 +72,7 @@ func (n *Namespace) advertise(ip netip.Addr, link *netlink.LinkAttrs) error {
 	msg[0], msg[4] = typeAdvertisement, flagOverride
 	copy(msg[8:], ip.AsSlice())
 	msg = append(msg, optTargetLinkAddr, 1) // 1: in units of 8 bytes
-	msg = append(msg, link.HardwareAddr...)
+	msg = append(msg, link.MAC...)
 
 	err := n.Do(func() error {
 		fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMPV6)

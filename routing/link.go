@@ -1,13 +1,10 @@
 package routing
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 
-	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
@@ -24,7 +21,24 @@ type Link struct {
 // Link names an interface of the namespace.
 func (n *Namespace) Link(name string) *Link { return &Link{NS: n, Name: name} }
 
-// Index is the interface index. The error is ErrNoLink when there is no such interface.
+// LinkAttrs are the properties of an interface.
+type LinkAttrs struct {
+	Index int
+	Peer  int // index of the other end of a veth, in its namespace; the parent's of a macvlan
+	Name  string
+	Kind  string // veth, macvlan, …; empty for hardware
+	Alias string
+	Group uint32
+	MTU   int // in bytes
+	Up    bool
+	MAC   net.HardwareAddr
+}
+
+// ErrNoLink says that an interface does not exist. (Its text avoids the words "not found", which
+// containerd takes for a finished DEL.)
+var ErrNoLink = errors.New("no such interface")
+
+// Index is the interface index. The error wraps ErrNoLink when there is no such interface.
 func (l *Link) Index() (int, error) {
 	if l.index == 0 {
 		if _, err := l.Attrs(); err != nil {
@@ -34,152 +48,75 @@ func (l *Link) Index() (int, error) {
 	return l.index, nil
 }
 
-// Attrs asks the kernel for the interface, by name. The error is ErrNoLink when there is none.
-func (l *Link) Attrs() (*netlink.LinkAttrs, error) {
-	link, err := l.get()
-	if err != nil {
-		return nil, err
-	}
-	return link.Attrs(), nil
-}
-
-func (l *Link) get() (netlink.Link, error) {
-	link, err := l.NS.rt.LinkByName(l.Name)
-	if errors.As(err, new(netlink.LinkNotFoundError)) {
-		l.index = 0
+// Attrs asks the kernel for the interface, by name. The error wraps ErrNoLink when there is none.
+func (l *Link) Attrs() (*LinkAttrs, error) {
+	// The statistics are most of an answer.
+	const skipStats = 1 << 3 // RTEXT_FILTER_SKIP_STATS
+	m, err := l.NS.get(unix.RTM_GETLINK, nl.NewIfInfomsg(unix.AF_UNSPEC), attrString(unix.IFLA_IFNAME, l.Name), attr32(unix.IFLA_EXT_MASK, skipStats))
+	l.index = 0
+	if errors.Is(err, unix.ENODEV) {
 		return nil, fmt.Errorf("interface %s: %w", l.Name, ErrNoLink)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("interface %s: %w", l.Name, err)
 	}
-	l.index = link.Attrs().Index
-	return link, nil
-}
-
-// ErrNoLink says that an interface does not exist. (Its text avoids the words "not found", which
-// containerd takes for a finished DEL.)
-var ErrNoLink = errors.New("no such interface")
-
-// A Veth is a pair of virtual Ethernet interfaces, each end in its own namespace. The pair is made in
-// one step with the peer already where it belongs: moving an end afterwards costs an RCU grace period.
-// Both hardware addresses are explicit, because udev rewrites random ones after the neighbours have
-// been written.
-type Veth struct {
-	Host, Peer       *Link
-	HostMAC, PeerMAC net.HardwareAddr
-	MTU              int   // of both ends, in bytes
-	Owner            Owner // of the host end
-
-	created bool
-}
-
-// An Owner is what the host end of a pair carries to say whose it is.
-type Owner struct {
-	Alias string // ip link set … alias; at most 255 bytes
-	Group uint32 // ip link set … group; the kernel's default is 0
-}
-
-// owns reports whether a link is the owner's. The alias may still be missing: it is set after the link
-// has been made, and the process may have been killed in between.
-func (o Owner) owns(l *netlink.LinkAttrs) bool {
-	return l.Group == o.Group && (l.Alias == o.Alias || l.Alias == "")
-}
-
-// ErrForeign says that a name is taken by something that is not ours.
-var ErrForeign = errors.New("it is not ours")
-
-// String is the line of ip-link(8).
-func (v *Veth) String() string {
-	return v.Host.NS.line("ip link add %s mtu %d address %s group %d type veth peer name %s netns %s mtu %d address %s",
-		v.Host.Name, v.MTU, v.HostMAC, v.Owner.Group, v.Peer.Name, v.Peer.NS, v.MTU, v.PeerMAC)
-}
-
-// Apply makes the pair. A pair that is already as described stays. A host end of ours that is not as
-// described (its peer is elsewhere, or its MTU has changed) is deleted and made again. A name that is
-// taken by an interface that is not ours is an error that wraps ErrForeign.
-func (v *Veth) Apply() error {
-	err := v.add()
-	if !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	host, err := v.Host.Attrs()
-	switch {
-	case errors.Is(err, ErrNoLink):
-		return fmt.Errorf("interface %s exists in %s: %w", v.Peer.Name, v.Peer.NS, ErrForeign)
-	case err != nil:
-		return err
-	case !v.Owner.owns(host):
-		return fmt.Errorf("interface %s has alias %q and group %d: %w", v.Host.Name, host.Alias, host.Group, ErrForeign)
-	case v.compare(host) == nil:
-		return nil
-	}
-	if err := v.Host.delete(); err != nil {
-		return err
-	}
-	if err := v.add(); errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("interface %s exists in %s: %w", v.Peer.Name, v.Peer.NS, ErrForeign)
-	} else if err != nil {
-		return err
-	}
-	return nil
-}
-
-func (v *Veth) add() error {
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.HardwareAddr, attrs.Group = v.Host.Name, v.MTU, v.HostMAC, v.Owner.Group
-	veth := netlink.NewVeth(attrs)
-	veth.PeerName, veth.PeerHardwareAddr, veth.PeerNamespace = v.Peer.Name, v.PeerMAC, netlink.NsFd(v.Peer.NS.FD())
-	if err := v.Host.NS.rt.LinkAdd(veth); err != nil {
-		return err
-	}
-	v.created = true
-	v.Host.index, v.Peer.index = veth.Attrs().Index, 0
-	return nil
-}
-
-// Verify compares both ends with the kernel.
-func (v *Veth) Verify() error {
-	host, err := v.Host.Attrs()
+	attrs, err := parseLink(m)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if host.Alias != v.Owner.Alias || host.Group != v.Owner.Group {
-		return fmt.Errorf("interface %s has alias %q and group %d: %w", v.Host.Name, host.Alias, host.Group, ErrForeign)
-	}
-	return v.compare(host)
+	l.index = attrs.Index
+	return attrs, nil
 }
 
-// compare tells how the pair differs from the description, given its host end.
-func (v *Veth) compare(host *netlink.LinkAttrs) error {
-	peer, err := v.Peer.get()
+func parseLink(m []byte) (*LinkAttrs, error) {
+	msg := nl.DeserializeIfInfomsg(m)
+	attrs, err := nl.ParseRouteAttr(m[msg.Len():])
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("parse an interface: %w", err)
 	}
-	p := peer.Attrs()
-	if peer.Type() != "veth" || p.ParentIndex != host.Index || host.ParentIndex != p.Index {
-		return fmt.Errorf("interface %s in %s is not the peer of %s: %w", p.Name, v.Peer.NS, host.Name, ErrForeign)
-	}
-	var errs []error
-	for _, end := range []struct {
-		*netlink.LinkAttrs
-		mac net.HardwareAddr
-	}{{host, v.HostMAC}, {p, v.PeerMAC}} {
-		if !bytes.Equal(end.HardwareAddr, end.mac) {
-			errs = append(errs, fmt.Errorf("interface %s has address %s, not %s", end.Name, end.HardwareAddr, end.mac))
-		}
-		if end.MTU != v.MTU {
-			errs = append(errs, fmt.Errorf("interface %s has mtu %d, not %d", end.Name, end.MTU, v.MTU))
+	l := &LinkAttrs{Index: int(msg.Index), Up: msg.Flags&unix.IFF_UP != 0}
+	for _, a := range attrs {
+		switch a.Attr.Type {
+		case unix.IFLA_IFNAME:
+			l.Name = nl.BytesToString(a.Value)
+		case unix.IFLA_LINK:
+			l.Peer = int(uint32Of(a.Value))
+		case unix.IFLA_IFALIAS:
+			l.Alias = nl.BytesToString(a.Value)
+		case unix.IFLA_GROUP:
+			l.Group = uint32Of(a.Value)
+		case unix.IFLA_MTU:
+			l.MTU = int(uint32Of(a.Value))
+		case unix.IFLA_ADDRESS:
+			l.MAC = append(l.MAC, a.Value...)
+		case unix.IFLA_LINKINFO:
+			info, err := nl.ParseRouteAttr(a.Value)
+			if err != nil {
+				return nil, fmt.Errorf("parse an interface: %w", err)
+			}
+			for _, i := range info {
+				if i.Attr.Type == nl.IFLA_INFO_KIND {
+					l.Kind = nl.BytesToString(i.Value)
+				}
+			}
 		}
 	}
-	return errors.Join(errs...)
+	return l, nil
 }
 
-// Revert deletes the pair if Apply made it.
-func (v *Veth) Revert() error {
-	if !v.created {
-		return nil
+// InGroup lists the interfaces of one group. It reads all of the namespace's.
+func (n *Namespace) InGroup(group uint32) (links []*LinkAttrs, err error) {
+	err = n.dump(unix.RTM_GETLINK, func() { links = nil }, func(m []byte) error {
+		l, err := parseLink(m)
+		if err == nil && l.Group == group {
+			links = append(links, l)
+		}
+		return err
+	}, nl.NewIfInfomsg(unix.AF_UNSPEC))
+	if err != nil {
+		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
-	return v.Host.delete()
+	return links, nil
 }
 
 // delete deletes the interface, and with a veth its peer. It is no error if it is already gone.
@@ -192,30 +129,18 @@ func (l *Link) delete() error {
 		return err
 	}
 	l.index = 0
-	err = l.NS.rt.LinkDel(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: index}})
+	err = l.NS.request(unix.RTM_DELLINK, 0, ifinfo(index, 0))
 	if errors.Is(err, unix.ENODEV) {
 		return nil
 	}
 	return err
 }
 
-// InGroup lists the interfaces of one group by name, with their owners.
-func (n *Namespace) InGroup(group uint32) (map[string]Owner, error) {
-	var links []netlink.Link
-	err := retry(func() (err error) {
-		links, err = n.rt.LinkList()
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list interfaces: %w", err)
-	}
-	owners := make(map[string]Owner)
-	for _, l := range links {
-		if attrs := l.Attrs(); attrs.Group == group {
-			owners[attrs.Name] = Owner{Alias: attrs.Alias, Group: group}
-		}
-	}
-	return owners, nil
+// ifinfo addresses a link by its index and sets flags of it.
+func ifinfo(index int, flags uint32) *nl.IfInfomsg {
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index, msg.Flags, msg.Change = int32(index), flags, flags
+	return msg
 }
 
 // NoLink is the absence of an interface: its Apply deletes it, which for a veth takes the other end,
@@ -238,8 +163,8 @@ func (n *NoLink) Apply() error {
 	if err != nil {
 		return err
 	}
-	if !n.Owner.owns(attrs) {
-		return fmt.Errorf("interface %s has alias %q and group %d: %w", attrs.Name, attrs.Alias, attrs.Group, ErrForeign)
+	if err := n.Owner.check(attrs); err != nil {
+		return err
 	}
 	return n.Link.delete()
 }
@@ -272,24 +197,25 @@ func (u *LinkUp) String() string {
 	return u.Link.NS.line("ip link set %s%s addrgenmode none up", u.Link.Name, alias)
 }
 
-// Apply sets all of it, whatever it was before. The mode is skipped where the kernel has no IPv6 for
-// the interface (ipv6.disable=1, or an MTU below 1280).
+// Apply sets all of it, whatever it was before. The mode comes first, since an interface gets its
+// link-local address when it comes up; and it is skipped where the kernel has no IPv6 for the interface
+// (ipv6.disable=1, or an MTU below 1280).
 func (u *LinkUp) Apply() error {
 	index, err := u.Link.Index()
 	if err != nil {
 		return err
 	}
-	rt, dev := u.Link.NS.rt, &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: index}}
-	if u.Alias != "" {
-		if err := rt.LinkSetAlias(dev, u.Alias); err != nil {
-			return err
-		}
-	}
-	err = rt.LinkSetIP6AddrGenMode(dev, nl.IN6_ADDR_GEN_MODE_NONE)
+	spec := attr(unix.IFLA_AF_SPEC, nil)
+	spec.AddRtAttr(unix.AF_INET6, nil).AddRtAttr(unix.IFLA_INET6_ADDR_GEN_MODE, nl.Uint8Attr(nl.IN6_ADDR_GEN_MODE_NONE))
+	err = u.Link.NS.request(unix.RTM_SETLINK, 0, ifinfo(index, 0), spec)
 	if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) {
 		return fmt.Errorf("addrgenmode none: %w", err)
 	}
-	return rt.LinkSetUp(dev)
+	up := []nl.NetlinkRequestData{ifinfo(index, unix.IFF_UP)}
+	if u.Alias != "" {
+		up = append(up, attr(unix.IFLA_IFALIAS, []byte(u.Alias)))
+	}
+	return u.Link.NS.request(unix.RTM_SETLINK, 0, up...)
 }
 
 // Verify tells whether the interface is up and has its alias.
@@ -298,7 +224,7 @@ func (u *LinkUp) Verify() error {
 	if err != nil {
 		return err
 	}
-	if attrs.Flags&net.FlagUp == 0 {
+	if !attrs.Up {
 		return fmt.Errorf("interface %s is down", u.Link.Name)
 	}
 	if u.Alias != "" && attrs.Alias != u.Alias {

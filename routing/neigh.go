@@ -2,12 +2,13 @@ package routing
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 
-	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -26,51 +27,44 @@ func (n *Neigh) String() string {
 	return n.Dev.NS.line("ip neigh replace %s lladdr %s dev %s nud permanent", n.Addr, n.MAC, n.Dev.Name)
 }
 
-func (n *Neigh) entry() (*netlink.Neigh, error) {
-	index, err := n.Dev.Index()
-	if err != nil {
-		return nil, err
-	}
-	return &netlink.Neigh{
-		LinkIndex: index, State: unix.NUD_PERMANENT, IP: n.Addr.AsSlice(), HardwareAddr: n.MAC,
-		Family: int(familyOf(n.Addr)),
-	}, nil
-}
-
 // Apply writes the neighbour over whatever is known of the address on that interface.
 func (n *Neigh) Apply() error {
-	e, err := n.entry()
+	msg, err := n.message(unix.NUD_PERMANENT)
 	if err != nil {
 		return err
 	}
 	n.added = true
-	return n.Dev.NS.rt.NeighSet(e)
+	return n.Dev.NS.request(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE,
+		msg, attr(unix.NDA_DST, n.Addr.AsSlice()), attr(unix.NDA_LLADDR, n.MAC))
+}
+
+func (n *Neigh) message(state uint16) (*ndmsg, error) {
+	index, err := n.Dev.Index()
+	return &ndmsg{family: familyOf(n.Addr), index: index, state: state}, err
 }
 
 // Verify tells whether the neighbour is there, permanent, with that hardware address.
 func (n *Neigh) Verify() error {
-	want, err := n.entry()
+	index, err := n.Dev.Index()
 	if err != nil {
 		return err
 	}
-	var all []netlink.Neigh
-	err = retry(func() (err error) {
-		all, err = n.Dev.NS.rt.NeighList(want.LinkIndex, want.Family)
-		return err
-	})
+	diff := fmt.Errorf("neighbour %s is missing on %s", n.Addr, n.Dev.Name)
+	err = n.Dev.NS.dump(unix.RTM_GETNEIGH, func() {}, func(m []byte) error {
+		got, err := parseNeigh(m)
+		if err != nil || got.index != index || got.addr != n.Addr {
+			return err
+		}
+		diff = nil
+		if got.state != unix.NUD_PERMANENT || !bytes.Equal(got.mac, n.MAC) {
+			diff = fmt.Errorf("neighbour %s on %s has lladdr %s and state %#x", n.Addr, n.Dev.Name, got.mac, got.state)
+		}
+		return nil
+	}, &ndmsg{family: familyOf(n.Addr)}, attr32(unix.NDA_IFINDEX, uint32(index)))
 	if err != nil {
 		return fmt.Errorf("list neighbours: %w", err)
 	}
-	for _, got := range all {
-		if !got.IP.Equal(want.IP) {
-			continue
-		}
-		if got.State != unix.NUD_PERMANENT || !bytes.Equal(got.HardwareAddr, n.MAC) {
-			return fmt.Errorf("neighbour %s on %s has lladdr %s and state %#x", n.Addr, n.Dev.Name, got.HardwareAddr, got.State)
-		}
-		return nil
-	}
-	return fmt.Errorf("neighbour %s is missing on %s", n.Addr, n.Dev.Name)
+	return diff
 }
 
 // Revert deletes the neighbour if Apply wrote it. It is no error if it is already gone.
@@ -78,16 +72,63 @@ func (n *Neigh) Revert() error {
 	if !n.added {
 		return nil
 	}
-	e, err := n.entry()
+	msg, err := n.message(0)
 	if errors.Is(err, ErrNoLink) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	err = n.Dev.NS.rt.NeighDel(e)
+	err = n.Dev.NS.request(unix.RTM_DELNEIGH, 0, msg, attr(unix.NDA_DST, n.Addr.AsSlice()))
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) {
 		return nil
 	}
 	return err
+}
+
+// An ndmsg is struct ndmsg of linux/neighbour.h.
+type ndmsg struct {
+	family family
+	index  int
+	state  uint16
+	flags  uint8
+}
+
+func (*ndmsg) Len() int { return unix.SizeofNdMsg }
+
+func (m *ndmsg) Serialize() []byte {
+	b := make([]byte, unix.SizeofNdMsg)
+	b[0] = byte(m.family)
+	binary.NativeEndian.PutUint32(b[4:], uint32(m.index))
+	binary.NativeEndian.PutUint16(b[8:], m.state)
+	b[10] = m.flags
+	return b
+}
+
+// A neigh is what Verify needs to know of one.
+type neigh struct {
+	index int
+	state uint16
+	addr  netip.Addr
+	mac   net.HardwareAddr
+}
+
+func parseNeigh(m []byte) (neigh, error) {
+	if len(m) < unix.SizeofNdMsg {
+		return neigh{}, fmt.Errorf("parse a neighbour: %d bytes", len(m))
+	}
+	n := neigh{index: int(uint32Of(m[4:])), state: binary.NativeEndian.Uint16(m[8:])}
+	attrs, err := nl.ParseRouteAttr(m[unix.SizeofNdMsg:])
+	if err != nil {
+		return neigh{}, fmt.Errorf("parse a neighbour: %w", err)
+	}
+	for _, a := range attrs {
+		switch a.Attr.Type {
+		case unix.NDA_DST:
+			n.addr, _ = netip.AddrFromSlice(a.Value)
+		case unix.NDA_LLADDR:
+			n.mac = net.HardwareAddr(bytes.Clone(a.Value))
+		}
+	}
+	return n, nil
 }

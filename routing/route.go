@@ -4,11 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/netip"
 	"strings"
 
-	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -21,23 +20,23 @@ type Route struct {
 	Src    netip.Addr // preferred source; not valid: the kernel chooses
 	Metric int        // 0: the kernel's default, 0 for IPv4 and 1024 for IPv6
 
-	// like holds what an existing route has beyond these fields (next hops, metrics, protocol) where
-	// this one is a copy of it.
-	like *netlink.Route
+	// like is the route that this one is a copy of, with what the fields above do not hold: several
+	// next hops, metrics, the protocol.
+	like *dumped
 
 	added bool
 }
 
 // String is the line of ip-route(8).
-func (r *Route) String() string { return r.line("replace") }
+func (r *Route) String() string { return r.Table.NS.line("%s", r.line("replace")) }
 
 func (r *Route) line(verb string) string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "ip %sroute %s %s", familyOf(r.Dst.Addr()).flag(), verb, dstString(r.Dst))
 	switch {
-	case r.like != nil && len(r.like.MultiPath) > 0:
-		for _, hop := range r.like.MultiPath {
-			fmt.Fprintf(&s, " nexthop via %s dev %s", hop.Gw, r.Dev.Name)
+	case r.like != nil && len(r.like.hops) > 0:
+		for _, via := range r.like.hops {
+			fmt.Fprintf(&s, " nexthop via %s dev %s", via, r.Dev.Name)
 		}
 	case r.Via.IsValid():
 		fmt.Fprintf(&s, " via %s dev %s", r.Via, r.Dev.Name)
@@ -56,7 +55,7 @@ func (r *Route) line(verb string) string {
 	if r.Table.id != MainTable {
 		fmt.Fprintf(&s, " table %s", r.Table)
 	}
-	return r.Table.NS.line("%s", s.String())
+	return s.String()
 }
 
 func dstString(p netip.Prefix) string {
@@ -69,32 +68,34 @@ func dstString(p netip.Prefix) string {
 	return p.String()
 }
 
-// netlink translates the route, in the table with that id.
-func (r *Route) netlink(table int) (*netlink.Route, error) {
+// message is the route as the kernel takes it, in the table with that id.
+func (r *Route) message(table int) ([]nl.NetlinkRequestData, error) {
 	index, err := r.Dev.Index()
 	if err != nil {
 		return nil, err
 	}
-	out := netlink.Route{}
+	msg := rtmsg(familyOf(r.Dst.Addr()), table)
 	if r.like != nil {
-		out = *r.like
-		out.Flags = 0 // RTNH_F_LINKDOWN and the like are the kernel's to set
+		return r.like.message(msg, table), nil
 	}
-	out.Table, out.LinkIndex, out.Priority = table, index, r.Metric
-	out.Dst = &net.IPNet{IP: r.Dst.Addr().AsSlice(), Mask: net.CIDRMask(r.Dst.Bits(), r.Dst.Addr().BitLen())}
-	if len(out.MultiPath) > 0 {
-		out.LinkIndex = 0
-	}
-	if r.Src.IsValid() {
-		out.Src = r.Src.AsSlice()
+	msg.Dst_len, msg.Protocol, msg.Type = uint8(r.Dst.Bits()), unix.RTPROT_BOOT, unix.RTN_UNICAST
+	parts := []nl.NetlinkRequestData{msg, attr32(unix.RTA_TABLE, uint32(table)), attr32(unix.RTA_OIF, uint32(index))}
+	if r.Dst.Bits() > 0 {
+		parts = append(parts, attr(unix.RTA_DST, r.Dst.Addr().AsSlice()))
 	}
 	switch {
 	case r.Via.IsValid():
-		out.Gw = r.Via.AsSlice()
-	case r.like == nil && r.Dst.Addr().Is4():
-		out.Scope = unix.RT_SCOPE_LINK
+		parts = append(parts, attr(unix.RTA_GATEWAY, r.Via.AsSlice()))
+	case r.Dst.Addr().Is4():
+		msg.Scope = unix.RT_SCOPE_LINK
 	}
-	return &out, nil
+	if r.Src.IsValid() {
+		parts = append(parts, attr(unix.RTA_PREFSRC, r.Src.AsSlice()))
+	}
+	if r.Metric != 0 {
+		parts = append(parts, attr32(unix.RTA_PRIORITY, uint32(r.Metric)))
+	}
+	return parts, nil
 }
 
 // Apply adds the route, or puts it in the place of one to the same destination with the same metric,
@@ -106,34 +107,43 @@ func (r *Route) Apply() error {
 	if err != nil {
 		return err
 	}
-	route, err := r.netlink(id)
-	if err != nil {
-		return err
-	}
-	rt := r.Table.NS.rt
 	if r.Table.dev == nil || r.Table.owned {
-		r.added = true
-		return rt.RouteReplace(route)
+		return r.write(id, unix.NLM_F_REPLACE)
 	}
 	for {
-		err := rt.RouteAdd(route)
+		err := r.write(id, unix.NLM_F_EXCL)
 		if err == nil {
-			r.added, r.Table.owned = true, true
+			r.Table.owned = true
 			return nil
 		}
 		if !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 		// There already: ours, from an ADD that is being repeated, or somebody's who was faster.
-		id := route.Table
-		if route.Table, err = r.Table.next(id, route.LinkIndex); err != nil {
+		index, err := r.Table.dev.Index()
+		if err != nil {
 			return err
 		}
-		if route.Table == id {
-			r.Table.owned = true
-			return rt.RouteReplace(route)
+		next, err := r.Table.next(id, index)
+		if err != nil {
+			return err
 		}
+		if next == id {
+			r.Table.owned = true
+			return r.write(id, unix.NLM_F_REPLACE)
+		}
+		id = next
 	}
+}
+
+func (r *Route) write(table, flag int) error {
+	parts, err := r.message(table)
+	if err != nil {
+		return err
+	}
+	err = r.Table.NS.request(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|flag, parts...)
+	r.added = r.added || err == nil
+	return err
 }
 
 // Verify tells whether the table holds the route. A preferred source that the kernel shows is no
@@ -147,26 +157,13 @@ func (r *Route) Verify() error {
 	if err != nil {
 		return err
 	}
-	want := route{
-		table: id, oif: index, bits: r.Dst.Bits(), priority: r.Metric,
-		via: string(r.Via.AsSlice()), src: string(r.Src.AsSlice()),
-	}
-	if r.Dst.Bits() > 0 {
-		want.dst = string(r.Dst.Addr().AsSlice())
-	}
 	found := false
-	err = r.Table.NS.dumpTable(familyOf(r.Dst.Addr()), id, func(got route) {
-		if want.src == "" {
-			got.src = ""
-		}
-		if want.priority == 0 {
-			got.priority = 0
-		}
-		multipath := r.like != nil && len(r.like.MultiPath) > 0 && got.dst == want.dst && got.bits == want.bits
-		found = found || got == want || multipath
+	err = r.Table.NS.dumpTable(familyOf(r.Dst.Addr()), id, func(got *dumped) {
+		found = found || got.dst == r.Dst && got.leavesBy(index) && got.via == r.Via &&
+			(got.src == r.Src || !r.Src.IsValid()) && (got.metric == r.Metric || r.Metric == 0)
 	})
 	if err == nil && !found {
-		err = fmt.Errorf("route is missing: %s", strings.TrimPrefix(r.line(""), "ip "))
+		err = fmt.Errorf("route is missing: %s", r.line(""))
 	}
 	return err
 }
@@ -180,14 +177,14 @@ func (r *Route) Revert() error {
 }
 
 func (r *Route) delete() error {
-	route, err := r.netlink(r.Table.id)
+	parts, err := r.message(r.Table.id)
 	if errors.Is(err, ErrNoLink) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	err = r.Table.NS.rt.RouteDel(route)
+	err = r.Table.NS.request(unix.RTM_DELROUTE, 0, parts...)
 	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENODEV) {
 		return nil
 	}
@@ -198,7 +195,7 @@ func (r *Route) delete() error {
 type NoRoute struct{ *Route }
 
 // String is the line of ip-route(8).
-func (n *NoRoute) String() string { return n.line("del") }
+func (n *NoRoute) String() string { return n.Table.NS.line("%s", n.line("del")) }
 
 // Apply deletes the route. It is no error if it is already gone.
 func (n *NoRoute) Apply() error { return n.delete() }
@@ -206,32 +203,19 @@ func (n *NoRoute) Apply() error { return n.delete() }
 // Verify tells whether the route is gone.
 func (n *NoRoute) Verify() error {
 	if n.Route.Verify() == nil {
-		return fmt.Errorf("route is still there: %s", strings.TrimPrefix(n.line(""), "ip "))
+		return fmt.Errorf("route is still there: %s", n.line(""))
 	}
 	return nil
 }
 
 // Revert adds the route again, beside whatever has taken its place.
 func (n *NoRoute) Revert() error {
-	route, err := n.netlink(n.Table.id)
-	if errors.Is(err, ErrNoLink) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	err = n.Table.NS.rt.RouteAddEcmp(route)
-	if errors.Is(err, fs.ErrExist) {
+	err := n.write(n.Table.id, 0)
+	if errors.Is(err, fs.ErrExist) || errors.Is(err, ErrNoLink) {
 		return nil
 	}
 	return err
 }
-
-// InTable reports whether the route is in the table with that id.
-func (r *Route) InTable(id int) bool { return r.Table.id == id }
-
-// InMain reports whether the route is in the main table, the one that `ip route` shows.
-func (r *Route) InMain() bool { return r.InTable(MainTable) }
 
 // In copies the route into another table.
 func (r *Route) In(t *Table) *Route {
@@ -240,78 +224,51 @@ func (r *Route) In(t *Table) *Route {
 	return &c
 }
 
+// InTable reports whether the route is in the table with that id.
+func (r *Route) InTable(id int) bool { return r.Table.id == id }
+
+// InMain reports whether the route is in the main table, the one that `ip route` shows.
+func (r *Route) InMain() bool { return r.InTable(MainTable) }
+
 // IsDefault reports whether the route is a default route.
 func (r *Route) IsDefault() bool { return r.Dst.Bits() == 0 }
 
-// Learned reports whether the route came from a router advertisement: the kernel adds it again with
-// the next one, whoever deletes it.
-func (r *Route) Learned() bool {
-	return r.like != nil && r.like.Protocol == unix.RTPROT_RA
-}
-
 // HasGateway reports whether the route goes by a next hop.
 func (r *Route) HasGateway() bool {
-	return r.Via.IsValid() || r.like != nil && len(r.like.MultiPath) > 0
+	return r.Via.IsValid() || r.like != nil && len(r.like.hops) > 0
 }
 
+// Learned reports whether the route came from a router advertisement: the kernel adds it again with
+// the next one, whoever deletes it.
+func (r *Route) Learned() bool { return r.like != nil && r.like.msg.Protocol == unix.RTPROT_RA }
+
 // Routes lists the unicast routes of all tables but the kernel's local one that leave by dev, IPv4 first.
-// It reads the whole namespace: it is meant for a pod's.
-func (n *Namespace) Routes(dev *Link) ([]*Route, error) {
+// It reads the whole namespace: it is meant for a pod's. Link-local and multicast prefixes of IPv6 are
+// left out, since the kernel makes them for every interface by itself.
+func (n *Namespace) Routes(dev *Link) (routes []*Route, err error) {
 	index, err := dev.Index()
 	if err != nil {
 		return nil, err
 	}
-	var routes []*Route
 	for _, f := range []family{v4, v6} {
-		var all []netlink.Route
-		err := retry(func() (err error) {
-			all, err = n.rt.RouteListFiltered(int(f), &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+		before := len(routes)
+		err := n.dump(unix.RTM_GETROUTE, func() { routes = routes[:before] }, func(m []byte) error {
+			d, err := parseRoute(m)
+			if err == nil && d.plain() && d.leavesBy(index) {
+				routes = append(routes, &Route{
+					Table: n.Table(d.table), Dst: d.dst, Via: d.via, Dev: dev, Src: d.src, Metric: d.metric, like: d,
+				})
+			}
 			return err
-		})
+		}, rtmsg(f, 0))
 		if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
 			continue
 		}
 		if err != nil {
 			return nil, fmt.Errorf("list routes: %w", err)
 		}
-		for i := range all {
-			if r := fromNetlink(n, dev, &all[i]); r != nil && leavesBy(&all[i], index) {
-				routes = append(routes, r)
-			}
-		}
 	}
 	return routes, nil
-}
-
-func leavesBy(r *netlink.Route, index int) bool {
-	for _, hop := range r.MultiPath {
-		if hop.LinkIndex != index {
-			return false
-		}
-	}
-	return len(r.MultiPath) > 0 || r.LinkIndex == index
-}
-
-// fromNetlink is nil for what is not a plain route: link-local and multicast prefixes, which the
-// kernel makes for every interface by itself, and types other than unicast.
-func fromNetlink(n *Namespace, dev *Link, r *netlink.Route) *Route {
-	addr, ok := addrOf(r.Dst.IP)
-	bits, _ := r.Dst.Mask.Size()
-	if !ok || r.Type != unix.RTN_UNICAST || r.Table == unix.RT_TABLE_LOCAL || addr.IsLinkLocalUnicast() && addr.Is6() || addr.IsMulticast() {
-		return nil
-	}
-	out := &Route{Table: n.Table(r.Table), Dst: netip.PrefixFrom(addr, bits), Dev: dev, Metric: r.Priority, like: r}
-	if len(r.MultiPath) == 0 {
-		out.Via, _ = addrOf(r.Gw)
-	}
-	out.Src, _ = addrOf(r.Src)
-	return out
-}
-
-// addrOf also takes the library's 16-byte form of an IPv4 address.
-func addrOf(ip net.IP) (netip.Addr, bool) {
-	a, ok := netip.AddrFromSlice(ip)
-	return a.Unmap(), ok
 }
 
 // A Source is the source address that the kernel chooses towards a destination, made explicit on the
@@ -322,7 +279,7 @@ type Source struct {
 }
 
 // String is the line of ip-route(8).
-func (s *Source) String() string { return s.explicit().line("change") }
+func (s *Source) String() string { return s.Route.Table.NS.line("%s", s.explicit().line("change")) }
 
 func (s *Source) explicit() *Route {
 	r := *s.Route
@@ -340,33 +297,22 @@ func (s *Source) Apply() error {
 
 // Verify asks the kernel for the source address that it chooses.
 func (s *Source) Verify() error {
-	got, err := s.Route.Table.NS.rt.RouteGet(s.Route.Dst.Addr().AsSlice())
+	dst := s.Route.Dst.Addr()
+	msg := rtmsg(familyOf(dst), 0)
+	msg.Dst_len = uint8(dst.BitLen())
+	m, err := s.Route.Table.NS.get(unix.RTM_GETROUTE, msg, attr(unix.RTA_DST, dst.AsSlice()))
 	if err != nil {
-		return fmt.Errorf("ip route get %s: %w", s.Route.Dst.Addr(), err)
+		return fmt.Errorf("ip route get %s: %w", dst, err)
 	}
-	if len(got) == 0 || !got[0].Src.Equal(s.Addr.AsSlice()) {
-		return fmt.Errorf("the source address towards %s is not %s", s.Route.Dst.Addr(), s.Addr)
+	got, err := parseRoute(m)
+	if err != nil {
+		return err
+	}
+	if got.src != s.Addr {
+		return fmt.Errorf("the source address towards %s is %s, not %s", dst, got.src, s.Addr)
 	}
 	return nil
 }
 
 // Revert does nothing: the address goes with the route.
 func (*Source) Revert() error { return nil }
-
-func familyOf(a netip.Addr) family {
-	if a.Is4() {
-		return v4
-	}
-	return v6
-}
-
-// retry repeats a list that was interrupted by a change, up to five times.
-func retry(list func() error) error {
-	var err error
-	for range 5 {
-		if err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return err
-		}
-	}
-	return err
-}

@@ -10,12 +10,11 @@ package routing
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"runtime"
 	"time"
 
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
@@ -24,17 +23,15 @@ import (
 // answer that takes seconds means that something holds the kernel's RTNL lock.
 const timeout = 10 * time.Second
 
-// A Namespace is one network namespace, opened: a file descriptor that keeps it alive and netlink
-// sockets inside it. It is not safe for concurrent use of the same methods by design of the
-// underlying sockets' locks being per socket; requests simply queue.
+// A Namespace is one network namespace, opened: a file descriptor that keeps it alive and a netlink socket
+// inside it. Different namespaces may be used at the same time, one of them by one goroutine only.
 type Namespace struct {
 	// Path is how the namespace was named by whoever opened it; empty for the process's own.
 	Path string
 
-	fd     netns.NsHandle
-	self   netns.NsHandle // the process's own namespace, to return to; shared, not owned
-	rt     *netlink.Handle
-	strict map[int]*nl.SocketHandle
+	fd   netns.NsHandle
+	self netns.NsHandle // the process's own namespace, to return to; shared, not owned
+	conn *conn
 }
 
 // Self opens the network namespace of the calling process: the node's, for a CNI plugin.
@@ -62,16 +59,11 @@ func (n *Namespace) Open(path string) (*Namespace, error) {
 func open(path string, fd, self netns.NsHandle) (*Namespace, error) {
 	n := &Namespace{Path: path, fd: fd, self: self}
 	err := n.Do(func() (err error) {
-		if n.rt, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
-			return fmt.Errorf("open a netlink socket: %w", err)
-		}
-		return nil
+		n.conn, err = dial()
+		return err
 	})
-	if err == nil {
-		err = n.rt.SetSocketTimeout(timeout)
-	}
 	if err != nil {
-		n.Close()
+		_ = fd.Close()
 		return nil, err
 	}
 	return n, nil
@@ -92,15 +84,10 @@ func isNamespace(path string) error {
 // ErrNoNamespace is returned for a path that exists but is not a network namespace.
 var ErrNoNamespace = errors.New("not a network namespace")
 
-// Close releases the sockets and the file descriptor. The namespace itself lives on as long as
-// somebody else holds it.
+// Close releases the socket and the file descriptor. The namespace itself lives on as long as somebody
+// else holds it.
 func (n *Namespace) Close() {
-	if n.rt != nil {
-		n.rt.Close()
-	}
-	for _, s := range n.strict {
-		s.Close()
-	}
+	n.conn.close()
 	_ = n.fd.Close()
 }
 
@@ -154,51 +141,6 @@ func HasIPv6() bool {
 	return err == nil
 }
 
-// dump lists kernel objects of one message type, filtered by the kernel as far as msg says
-// (NETLINK_GET_STRICT_CHK, Linux 4.20; older kernels ignore the filter, so each must check again). A
-// dump that was interrupted by a change is repeated, up to five times.
-func (n *Namespace) dump(request int, msg nl.NetlinkRequestData, each func([]byte) error) error {
-	if err := n.openStrict(); err != nil {
-		return err
-	}
-	var err error
-	for range 5 {
-		var parse error
-		req := nl.NewNetlinkRequest(request, unix.NLM_F_DUMP)
-		req.Sockets = n.strict
-		req.AddData(msg)
-		err = req.ExecuteIter(unix.NETLINK_ROUTE, 0, func(m []byte) bool {
-			parse = each(m)
-			return parse == nil
-		})
-		if parse != nil {
-			return parse
-		}
-		if !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return err
-		}
-	}
-	return err
-}
-
-func (n *Namespace) openStrict() error {
-	if n.strict != nil {
-		return nil
-	}
-	return n.Do(func() error {
-		s, err := nl.Subscribe(unix.NETLINK_ROUTE)
-		if err != nil {
-			return fmt.Errorf("open a netlink socket: %w", err)
-		}
-		tv := unix.NsecToTimeval(timeout.Nanoseconds())
-		_ = s.SetReceiveTimeout(&tv)
-		// An old kernel says ENOPROTOOPT and then lists everything.
-		_ = unix.SetsockoptInt(s.GetFd(), unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
-		n.strict = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: s}}
-		return nil
-	})
-}
-
 // A family is AF_INET or AF_INET6, with the flag that ip(8) takes for it.
 type family int
 
@@ -207,6 +149,14 @@ const (
 	v6 family = unix.AF_INET6
 )
 
+func familyOf(a netip.Addr) family {
+	if a.Is4() {
+		return v4
+	}
+	return v6
+}
+
+// flag is what ip(8) wants to be told for the family.
 func (f family) flag() string {
 	if f == v6 {
 		return "-6 "

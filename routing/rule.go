@@ -4,12 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
 
-	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
@@ -42,7 +40,7 @@ func (r *Rule) family() family {
 }
 
 // String is the line of ip-rule(8).
-func (r *Rule) String() string { return r.line("add") }
+func (r *Rule) String() string { return r.NS.line("%s", r.line("add")) }
 
 func (r *Rule) line(verb string) string {
 	var s strings.Builder
@@ -70,44 +68,52 @@ func (r *Rule) line(verb string) string {
 	if verb == "add" {
 		s.WriteString(" protocol kernel")
 	}
-	return r.NS.line("%s", s.String())
+	return s.String()
 }
 
-func (r *Rule) netlink() (*netlink.Rule, error) {
-	out := netlink.NewRule()
-	out.Family, out.Priority, out.IifName = int(r.family()), r.Pref, r.Iif
-	out.Protocol = unix.RTPROT_KERNEL
+// message is the rule as the kernel takes it. A Table that has not been chosen yet is an error that wraps
+// ErrNoLink.
+func (r *Rule) message() ([]nl.NetlinkRequestData, error) {
+	// struct fib_rule_hdr has the layout of struct rtmsg, with the action in place of the type.
+	msg := rtmsg(r.family(), 0)
+	parts := []nl.NetlinkRequestData{msg, attr32(nl.FRA_PRIORITY, uint32(r.Pref)), attr(nl.FRA_PROTOCOL, nl.Uint8Attr(unix.RTPROT_KERNEL))}
 	if r.Mask != 0 {
-		out.Mark, out.Mask = r.Mark, &r.Mask
+		parts = append(parts, attr32(nl.FRA_FWMARK, r.Mark), attr32(nl.FRA_FWMASK, r.Mask))
 	}
 	if r.To.IsValid() {
-		out.Dst = &net.IPNet{IP: r.To.Addr().AsSlice(), Mask: net.CIDRMask(r.To.Bits(), r.To.Addr().BitLen())}
+		msg.Dst_len = uint8(r.To.Bits())
+		parts = append(parts, attr(nl.FRA_DST, r.To.Addr().AsSlice()))
+	}
+	if r.Iif != "" {
+		parts = append(parts, attrString(nl.FRA_IIFNAME, r.Iif))
 	}
 	if r.NoDefault {
-		out.SuppressPrefixlen = 0
+		parts = append(parts, attr32(nl.FRA_SUPPRESS_PREFIXLEN, 0))
 	}
 	switch {
 	case r.Goto != 0:
-		out.Goto = r.Goto
+		msg.Type = nl.FR_ACT_GOTO
+		parts = append(parts, attr32(nl.FRA_GOTO, uint32(r.Goto)))
 	case r.Table == nil:
-		out.Type = nl.FR_ACT_NOP
+		msg.Type = nl.FR_ACT_NOP
 	default:
 		id, err := r.Table.ID()
 		if err != nil {
 			return nil, err
 		}
-		out.Table = id
+		msg.Type = nl.FR_ACT_TO_TBL
+		parts = append(parts, attr32(nl.FRA_TABLE, uint32(id)))
 	}
-	return out, nil
+	return parts, nil
 }
 
 // Apply adds the rule. It is no error if the very same one is already there.
 func (r *Rule) Apply() error {
-	rule, err := r.netlink()
+	parts, err := r.message()
 	if err != nil {
 		return err
 	}
-	err = r.NS.rt.RuleAdd(rule)
+	err = r.NS.request(unix.RTM_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, parts...)
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
@@ -117,38 +123,22 @@ func (r *Rule) Apply() error {
 
 // Verify tells whether the rule is there.
 func (r *Rule) Verify() error {
-	want, err := r.netlink()
-	if err != nil {
-		return err
+	want := rule{pref: r.Pref, iif: r.Iif, mark: r.Mark, mask: r.Mask, to: r.To, noDefault: r.NoDefault, goTo: r.Goto}
+	if r.Table != nil {
+		id, err := r.Table.ID()
+		if err != nil {
+			return err
+		}
+		want.table = id
 	}
 	rules, err := r.NS.rules(r.family())
 	if err != nil {
 		return err
 	}
-	for i := range rules {
-		if sameRule(&rules[i], want) {
-			return nil
-		}
+	if !slices.Contains(rules, want) {
+		return fmt.Errorf("rule is missing: %s", r.line(""))
 	}
-	return fmt.Errorf("rule is missing: %s", strings.TrimPrefix(r.line(""), "ip "))
-}
-
-func sameRule(got, want *netlink.Rule) bool {
-	mask := func(r *netlink.Rule) uint32 {
-		if r.Mask == nil {
-			return 0
-		}
-		return *r.Mask
-	}
-	dst := func(r *netlink.Rule) string {
-		if r.Dst == nil {
-			return ""
-		}
-		return r.Dst.String()
-	}
-	return got.Priority == want.Priority && got.Mark == want.Mark && mask(got) == mask(want) &&
-		got.IifName == want.IifName && got.Goto == want.Goto && got.Table == want.Table &&
-		got.SuppressPrefixlen == want.SuppressPrefixlen && dst(got) == dst(want)
+	return nil
 }
 
 // Revert deletes the rule if Apply added it, and for this owner alone. It is no error if it is already
@@ -160,16 +150,60 @@ func (r *Rule) Revert() error {
 	return (&NoRule{r}).Apply()
 }
 
+// A rule is what the kernel lists of one, comparable.
+type rule struct {
+	pref, table, goTo int
+	mark, mask        uint32
+	iif               string
+	to                netip.Prefix
+	noDefault         bool
+}
+
 // rules lists the rules of one family.
-func (n *Namespace) rules(f family) (rules []netlink.Rule, err error) {
-	err = retry(func() (err error) {
-		rules, err = n.rt.RuleList(int(f))
+func (n *Namespace) rules(f family) (rules []rule, err error) {
+	err = n.dump(unix.RTM_GETRULE, func() { rules = nil }, func(m []byte) error {
+		r, err := parseRule(m)
+		rules = append(rules, r)
 		return err
-	})
+	}, rtmsg(f, 0))
+	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list rules: %w", err)
 	}
 	return rules, nil
+}
+
+func parseRule(m []byte) (rule, error) {
+	msg := nl.DeserializeRtMsg(m)
+	attrs, err := nl.ParseRouteAttr(m[msg.Len():])
+	if err != nil {
+		return rule{}, fmt.Errorf("parse a rule: %w", err)
+	}
+	var r rule
+	for _, a := range attrs {
+		switch a.Attr.Type {
+		case nl.FRA_PRIORITY:
+			r.pref = int(uint32Of(a.Value))
+		case nl.FRA_TABLE:
+			r.table = int(uint32Of(a.Value))
+		case nl.FRA_GOTO:
+			r.goTo = int(uint32Of(a.Value))
+		case nl.FRA_FWMARK:
+			r.mark = uint32Of(a.Value)
+		case nl.FRA_FWMASK:
+			r.mask = uint32Of(a.Value)
+		case nl.FRA_IIFNAME:
+			r.iif = nl.BytesToString(a.Value)
+		case nl.FRA_DST:
+			addr, _ := netip.AddrFromSlice(a.Value)
+			r.to = netip.PrefixFrom(addr, int(msg.Dst_len))
+		case nl.FRA_SUPPRESS_PREFIXLEN:
+			r.noDefault = uint32Of(a.Value) == 0 // all ones: none
+		}
+	}
+	return r, nil
 }
 
 // DetachedIifs lists the names of interfaces that rules of one pref name as their iif, but that do not
@@ -182,12 +216,12 @@ func (n *Namespace) DetachedIifs(pref int) ([]string, error) {
 			return nil, err
 		}
 		for _, r := range rules {
-			if r.Priority != pref || r.IifName == "" || slices.Contains(names, r.IifName) {
+			if r.pref != pref || r.iif == "" || slices.Contains(names, r.iif) {
 				continue
 			}
-			_, err := n.Link(r.IifName).Index()
+			_, err := n.Link(r.iif).Index()
 			if errors.Is(err, ErrNoLink) {
-				names = append(names, r.IifName)
+				names = append(names, r.iif)
 			} else if err != nil {
 				return nil, err
 			}
@@ -200,24 +234,24 @@ func (n *Namespace) DetachedIifs(pref int) ([]string, error) {
 type NoRule struct{ *Rule }
 
 // String is the line of ip-rule(8).
-func (n *NoRule) String() string { return n.line("del") }
+func (n *NoRule) String() string { return n.NS.line("%s", n.line("del")) }
 
 // Apply deletes the rule, as often as it is there. It is no error if it is already gone.
 func (n *NoRule) Apply() error {
-	rule, err := n.netlink()
+	parts, err := n.message()
 	if errors.Is(err, ErrNoLink) {
 		return nil // the rule's table has gone with its interface; NoIif takes such rules
 	}
 	if err != nil {
 		return err
 	}
-	return n.NS.deleteRules(rule)
+	return n.NS.deleteRules(parts)
 }
 
 // Verify tells whether the rule is gone.
 func (n *NoRule) Verify() error {
 	if n.Rule.Verify() == nil {
-		return fmt.Errorf("rule is still there: %s", strings.TrimPrefix(n.line(""), "ip "))
+		return fmt.Errorf("rule is still there: %s", n.line(""))
 	}
 	return nil
 }
@@ -225,9 +259,9 @@ func (n *NoRule) Verify() error {
 // Revert does nothing: what is gone was ours.
 func (*NoRule) Revert() error { return nil }
 
-func (n *Namespace) deleteRules(rule *netlink.Rule) error {
+func (n *Namespace) deleteRules(parts []nl.NetlinkRequestData) error {
 	for {
-		err := n.rt.RuleDel(rule)
+		err := n.request(unix.RTM_DELRULE, 0, parts...)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EAFNOSUPPORT) {
 			return nil
 		}
@@ -256,9 +290,8 @@ func (n *NoIif) String() string {
 // Apply deletes the rules until there is none. It is no error if there is none.
 func (n *NoIif) Apply() error {
 	for _, f := range []family{v4, v6} {
-		rule := netlink.NewRule()
-		rule.Family, rule.Priority, rule.IifName = int(f), n.Pref, n.Iif
-		if err := n.NS.deleteRules(rule); err != nil {
+		parts := []nl.NetlinkRequestData{rtmsg(f, 0), attr32(nl.FRA_PRIORITY, uint32(n.Pref)), attrString(nl.FRA_IIFNAME, n.Iif)}
+		if err := n.NS.deleteRules(parts); err != nil {
 			return err
 		}
 	}
@@ -277,8 +310,8 @@ func (n *NoIif) Verify() error {
 			return err
 		}
 		for _, r := range rules {
-			if r.Priority == n.Pref && r.IifName == n.Iif && (except == 0 || r.Table != except) {
-				return fmt.Errorf("rule is still there: %d: iif %s lookup %d", n.Pref, n.Iif, r.Table)
+			if r.pref == n.Pref && r.iif == n.Iif && (except == 0 || r.table != except) {
+				return fmt.Errorf("rule is still there: %d: iif %s lookup %d", n.Pref, n.Iif, r.table)
 			}
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -75,8 +74,8 @@ func (t *Table) Find(pref int) error {
 			return err
 		}
 		for _, r := range rules {
-			if r.Priority == pref && r.IifName == t.dev.Name {
-				t.id = r.Table
+			if r.pref == pref && r.iif == t.dev.Name {
+				t.id = r.table
 				return nil
 			}
 		}
@@ -88,8 +87,8 @@ func (t *Table) Find(pref int) error {
 func (n *Namespace) usedByOthers(id, dev int) (bool, error) {
 	found := false
 	for _, f := range []family{v4, v6} {
-		err := n.dumpTable(f, id, func(r route) {
-			found = found || r.oif != dev
+		err := n.dumpTable(f, id, func(r *dumped) {
+			found = found || !r.leavesBy(dev)
 		})
 		if err != nil {
 			return false, err
@@ -98,28 +97,15 @@ func (n *Namespace) usedByOthers(id, dev int) (bool, error) {
 	return found, nil
 }
 
-// A route is what Verify needs to know of one.
-type route struct {
-	table, oif, priority int
-	dst, via, src        string // as the kernel's bytes
-	bits                 int
-}
-
 // dumpTable lists the routes of one table, filtered by the kernel. A table that does not exist is empty.
-func (n *Namespace) dumpTable(f family, id int, each func(route)) error {
-	msg := &nl.RtMsg{}
-	msg.Family = uint8(f)
-	if id < 256 {
-		msg.Table = uint8(id)
-	}
-	req := &routeRequest{RtMsg: msg, table: nl.NewRtAttr(unix.RTA_TABLE, nl.Uint32Attr(uint32(id)))}
-	err := n.dump(unix.RTM_GETROUTE, req, func(m []byte) error {
+func (n *Namespace) dumpTable(f family, id int, each func(*dumped)) error {
+	err := n.dump(unix.RTM_GETROUTE, func() {}, func(m []byte) error {
 		r, err := parseRoute(m)
 		if err == nil && r.table == id {
 			each(r)
 		}
 		return err
-	})
+	}, rtmsg(f, id), attr32(unix.RTA_TABLE, uint32(id)))
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
 		return nil
 	}
@@ -127,40 +113,4 @@ func (n *Namespace) dumpTable(f family, id int, each func(route)) error {
 		return fmt.Errorf("list the routes of table %d: %w", id, err)
 	}
 	return nil
-}
-
-// A routeRequest is an rtmsg with one attribute behind it.
-type routeRequest struct {
-	*nl.RtMsg
-	table *nl.RtAttr
-}
-
-func (r *routeRequest) Len() int          { return r.RtMsg.Len() + r.table.Len() }
-func (r *routeRequest) Serialize() []byte { return append(r.RtMsg.Serialize(), r.table.Serialize()...) }
-
-func parseRoute(m []byte) (route, error) {
-	msg := nl.DeserializeRtMsg(m)
-	attrs, err := nl.ParseRouteAttr(m[msg.Len():])
-	if err != nil {
-		return route{}, fmt.Errorf("parse a route: %w", err)
-	}
-	r := route{table: int(msg.Table), bits: int(msg.Dst_len)}
-	native := nl.NativeEndian()
-	for _, a := range attrs {
-		switch a.Attr.Type {
-		case unix.RTA_TABLE:
-			r.table = int(native.Uint32(a.Value))
-		case unix.RTA_OIF:
-			r.oif = int(native.Uint32(a.Value))
-		case unix.RTA_PRIORITY:
-			r.priority = int(native.Uint32(a.Value))
-		case unix.RTA_DST:
-			r.dst = string(a.Value)
-		case unix.RTA_GATEWAY:
-			r.via = string(a.Value)
-		case unix.RTA_PREFSRC:
-			r.src = string(a.Value)
-		}
-	}
-	return r, nil
 }

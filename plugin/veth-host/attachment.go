@@ -136,11 +136,11 @@ func (a *attachment) notForeign() error {
 	if err != nil {
 		return err
 	}
-	if host, err := a.hostEnd.Attrs(); err == nil && host.Index == end.ParentIndex {
+	if host, err := a.hostEnd.Attrs(); err == nil && host.Index == end.Peer {
 		return nil
 	}
 	return plugin.Errorf(plugin.CodeVeth, "containerInterface: %s: the pod has an interface of that name (index %d, address %s) that is not ours; accepted: a free name",
-		a.podEnd.Name, end.Index, end.HardwareAddr)
+		a.podEnd.Name, end.Index, end.MAC)
 }
 
 // lookAtHost reads hostInterface: its MTU and its addresses.

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 
 	"underlay-cni/conflist"
@@ -118,16 +117,17 @@ func gc(r *plugin.Request) ([]*plugin.Plan, error) {
 	for _, a := range valid {
 		keep[a.HostEnd()] = true
 	}
-	owners, err := r.Node.InGroup(plugin.Group(r.Network))
+	links, err := r.Node.InGroup(plugin.Group(r.Network))
 	if err != nil {
 		return nil, err
 	}
 	p := new(plugin.Plan)
-	for name, owner := range owners {
+	for _, l := range links {
 		// The alias is missing where an ADD was killed right after it had made the pair.
-		ours := strings.HasPrefix(name, plugin.HostEndPrefix) && (owner.Alias == "" || strings.HasPrefix(owner.Alias, r.Network+"/"))
-		if ours && listed && !keep[name] {
-			remove(p, r.Node, name, owner)
+		ours := strings.HasPrefix(l.Name, plugin.HostEndPrefix) && (l.Alias == "" || strings.HasPrefix(l.Alias, r.Network+"/"))
+		dead := l.Peer == 0
+		if ours && (dead || listed && !keep[l.Name]) {
+			remove(p, r.Node, l.Name, routing.Owner{Alias: l.Alias, Group: l.Group})
 		}
 	}
 	detached, err := r.Node.DetachedIifs(prefPod)
@@ -160,7 +160,7 @@ func status(r *plugin.Request) error {
 	if err != nil {
 		return err
 	}
-	if attrs.Flags&net.FlagUp == 0 {
+	if !attrs.Up {
 		return notReady("the interface is down")
 	}
 	addrs, err := r.Node.UsableAddresses(link)

@@ -1,0 +1,114 @@
+package conflist
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// chain is a network configuration list of these plugins.
+func chain(plugins ...string) string {
+	return `{"cniVersion": "1.0.0", "name": "underlay", "plugins": [` + strings.Join(plugins, ", ") + `]}`
+}
+
+// vethHost is a veth-host of a list, with more keys.
+func vethHost(more string) string {
+	return `{"type": "veth-host", "hostInterface": "enp1s0", "containerInterface": "veth0"` + more + `}`
+}
+
+func TestLint(t *testing.T) {
+	const (
+		macvlan = `{"type": "macvlan", "master": "enp1s0", "mode": "bridge", "mtu": 1450, "ipam": {"type": "host-local", "ranges": [
+			[{"subnet": "10.10.20.0/24", "gateway": "10.10.20.1"}], [{"subnet": "fd00:10::/64", "gateway": "fd00:10::1"}]]}}`
+		bare = `{"type": "macvlan", "master": "enp1s0", "ipam": {"type": "dhcp"}}`
+	)
+	tests := []struct {
+		name, data string
+		want       []string
+	}{
+		{"nothing to say", chain(macvlan, vethHost(``)), nil},
+		{"a plugin between", chain(macvlan, `{"type": "tuning"}`, vethHost(`, "serviceCidr": "172.20.252.0/22"`)), nil},
+
+		{"not JSON", "{\n// underlay\n}", []string{`line 2: // underlay: a comment, and JSON has none; accepted: valid JSON without comments`}},
+		{"not an object", `[]`, []string{`configuration: []: wrong type; accepted: a JSON object`}},
+		{"no plugins", `{"name": "a"}`, []string{`plugins: no list; accepted: a list of plugins`}},
+		{"plugins not a list", `{"name": "a", "plugins": {}}`, []string{`plugins: {}: no list; accepted: a list of plugins`}},
+		{"a plugin that is no object", chain(`"macvlan"`), []string{`plugins[0]: "macvlan": wrong type; accepted: a JSON object`}},
+		{"no name", `{"plugins": [` + macvlan + `, ` + vethHost(``) + `]}`, []string{
+			`name: missing; accepted: a string that begins with a letter or a digit and goes on with those, "_", "." and "-"`,
+		}},
+		{"a misspelt key of the list", `{"name": "a", "plugin": []}`, []string{
+			`plugin: []: unknown key, did you mean "plugins"?`,
+			`plugins: no list; accepted: a list of plugins`,
+		}},
+		{"what the plugin refuses", chain(bare, "\n"+vethHost(`, "mtu": "big",`+"\n"+`"hostIface": 1`)), []string{
+			`line 2: plugins[1].mtu: "big": not a whole number; accepted: a whole number from 68 to 65535`,
+			`line 3: plugins[1].hostIface: 1: unknown key, did you mean "hostInterface"?`,
+		}},
+
+		{"no veth-host", chain(bare), []string{`plugins: macvlan: no veth-host in the chain`}},
+		{"a single plugin", bare, []string{`plugins: macvlan: no veth-host in the chain`}},
+		{"veth-host alone", config(), []string{
+			`type: veth-host: comes first; put it after the plugin that makes the pod's interface, such as macvlan or ipvlan, in one list`,
+		}},
+		{"veth-host first", chain(vethHost(``), bare), []string{
+			`plugins[0].type: veth-host: comes first; put it after the plugin that makes the pod's interface, such as macvlan or ipvlan, in one list`,
+		}},
+		{"veth-host twice", chain(bare, vethHost(``), vethHost(``)), []string{
+			`plugins[2].type: veth-host: comes twice; one makes the only veth pair a pod needs`,
+		}},
+
+		{"containerInterface of the runtime", chain(bare, `{"type": "veth-host", "hostInterface": "enp1s0", "containerInterface": "eth0"}`), []string{
+			`plugins[1].containerInterface: eth0: the name of the pod's own interface; write veth0`,
+		}},
+		{"another parent", chain(bare, `{"type": "veth-host", "hostInterface": "bond0", "containerInterface": "veth0"}`), []string{
+			`plugins[1].hostInterface: bond0: is not the master of the pod's interface, enp1s0; right only if the node's addresses are on bond0`,
+		}},
+		{"marks of others", chain(bare, vethHost(`, "nodePortMark": "0x4000", "serviceMark": "0x30800"`)), []string{
+			`plugins[1].nodePortMark: 0x4000: shares a bit with kube-proxy's masquerade mark 0x4000; leave it out or take a free bit`,
+			`plugins[1].serviceMark: 0x30800: shares a bit with Cilium's mark 0xf00; leave it out or take a free bit`,
+			`plugins[1].serviceMark: 0x30800: shares a bit with Calico's default mark 0xffff0000; leave it out or take a free bit`,
+		}},
+		{"iptables without Services", chain(bare, vethHost(`, "firewall": "iptables"`)), []string{
+			`plugins[1].serviceCidr: missing; with iptables it tells Service traffic from other traffic`,
+		}},
+		{"Services on the wire", chain(macvlan, vethHost(`, "serviceCidr": "10.0.0.0/8,172.20.252.0/22"`)), []string{
+			`plugins[1].serviceCidr: 10.0.0.0/8: overlaps the underlay 10.10.20.0/24; pods would take machines on the wire for Services`,
+		}},
+		{"a big mtu", chain(macvlan, vethHost(`, "mtu": 9000`)), []string{
+			`plugins[1].mtu: 9000: bigger than that of the pod's interface, 1450; leave it out or lower it`,
+		}},
+		{"an mtu too small for IPv6", chain(macvlan, vethHost(`, "mtu": 1000`)), []string{
+			`plugins[1].mtu: 1000: too small for the IPv6 of plugins[0].ipam.ranges[1][0]; leave it out or write at least 1280`,
+		}},
+		{"macvlan private", chain(`{"type": "macvlan", "mode": "private"}`, vethHost(``)), []string{
+			`plugins[0].mode: private: keeps the pods of one node from each other; write bridge`,
+		}},
+		{"ipvlan l3", chain(`{"type": "ipvlan", "mode": "l3s"}`, vethHost(``)), []string{
+			`plugins[0].mode: l3s: leaves the pod without ARP and ND on the wire; write l2`,
+		}},
+		{"host-local without a gateway", chain(`{"type": "ipvlan", "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.0.0.0/24"}]]}}`, vethHost(``)), []string{
+			`plugins[0].ipam.ranges[0][0].gateway: missing; name the router of 10.0.0.0/24`,
+		}},
+		{"host-local of a single range", chain(`{"type": "ipvlan", "ipam": {"type": "host-local", "subnet": "10.0.0.0/24"}}`, vethHost(``)), []string{
+			`plugins[0].ipam.gateway: missing; name the router of 10.0.0.0/24`,
+		}},
+		{"static without a gateway", chain(`{"type": "ipvlan", "ipam": {"type": "static", "addresses": [{"address": "10.0.0.7/24"}]}}`, vethHost(``)), []string{
+			`plugins[0].ipam.addresses[0].gateway: missing; name the router of 10.0.0.7/24`,
+		}},
+		{"an interface plugin that is wrong itself", chain(`{"type": "ipvlan", "master": 1}`, vethHost(``)), nil},
+		{"a plugin without a type", chain(`{}`, vethHost(``)), nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			var got []string
+			for _, f := range Lint([]byte(test.data)) {
+				got = append(got, f.String())
+			}
+			if d := cmp.Diff(test.want, got); d != "" {
+				t.Errorf("(-want +got)\n%s", d)
+			}
+		})
+	}
+}
