@@ -78,16 +78,11 @@ const (
 // ErrUnavailable says that no backend works here, or that the one asked for does not.
 var ErrUnavailable = errors.New("firewall backend is not available")
 
-// Open chooses the backend by its name in the configuration; Auto takes the first that works on the
-// node, whose namespace ns is. The error wraps ErrUnavailable and says what was tried.
-func Open(name string, ns Namespace) (Firewall, error) {
+// Open chooses the backend by its name in the configuration. Auto is nftables in this release. The error
+// wraps ErrUnavailable.
+func Open(name string) (Firewall, error) {
 	switch name {
-	case NFTables:
-		return nftBackend{}, nil
-	case Auto:
-		if err := (nftBackend{}).Probe(ns); err != nil {
-			return nil, fmt.Errorf("%w: nftables: %w; iptables: not implemented in this release", ErrUnavailable, err)
-		}
+	case NFTables, Auto:
 		return nftBackend{}, nil
 	default:
 		return nil, fmt.Errorf("%w: %s: not implemented in this release", ErrUnavailable, name)

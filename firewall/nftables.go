@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -29,6 +30,7 @@ type table struct {
 	chains []chain
 	shared bool // others rely on it: it is there, as a rule, and Revert leaves it
 	added  bool
+	text   string // String, kept
 }
 
 // A chain with a hook is a base chain; one without is only jumped to.
@@ -55,20 +57,20 @@ func (r rule) String() string {
 	return strings.Join(append(words, fmt.Sprintf("comment %q", r.comment)), " ")
 }
 
-// digest tells two rules apart by what nft(8) would print for them. It is kept in the rule's user data,
-// beside the comment: the kernel never changes a rule in place, so a rule that carries the digest is
-// the rule that was written with it.
-func (r rule) digest() []byte {
-	h := fnv.New128a()
-	_, _ = h.Write([]byte(r.String()))
-	return h.Sum(nil)
-}
-
 // typeDigest is a user data type that nft(8) does not know and therefore ignores.
 const typeDigest userdata.Type = 0xd6
 
-func (r rule) userdata() []byte {
-	return userdata.Append(userdata.AppendString(nil, userdata.TypeComment, r.comment), typeDigest, r.digest())
+// digest tells a rule of this table from any other, by what nft(8) would print for the whole table and by
+// the rule's place in it. It is kept in the rule's user data, beside the comment. The kernel never changes
+// a rule in place, so a rule that carries the digest is the one that was written with it; and since a
+// table is written in one transaction, each of its rules tells which version of the table is there.
+func (t *table) digest(chain, rule int) []byte {
+	if t.text == "" {
+		t.text = t.String()
+	}
+	h := fnv.New128a()
+	_, _ = fmt.Fprintf(h, "%s\n%d %d", t.text, chain, rule)
+	return h.Sum(nil)
 }
 
 // String is a command that a shell can run: nft(8) with the table on its standard input.
@@ -92,39 +94,64 @@ func (t *table) String() string {
 // attempts bounds how often Apply looks again after somebody else has changed the table meanwhile.
 const attempts = 5
 
-// Apply makes the table what it should be, in one transaction. It is created exclusively: of the
-// processes that find it missing at the same moment one succeeds, and the others find it there. One that
-// is not shared is most likely missing, so it is created before anything is looked at.
+// Apply makes the table what it should be, in one transaction. A shared table is there as a rule: one
+// rule of it is looked at. Any other is missing as a rule, so it is created without a look. It is created
+// exclusively: of the processes that find it missing at the same moment one succeeds, and the others find
+// it there.
 func (t *table) Apply() error {
 	c, err := connect(t.ns)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = c.CloseLasting() }()
-	for i := range attempts {
-		var found bool
-		if i > 0 || t.shared {
-			var state error
-			if state, found, err = t.compare(c); err != nil || state == nil {
+	if t.shared {
+		if state, err := t.compare(c, t.seal()); err != nil || state == nil {
+			return err
+		}
+	}
+	exists := false
+	for range attempts {
+		if exists {
+			if state, err := t.compare(c, t.all()); err != nil || state == nil {
 				return err
 			}
-		}
-		if found {
 			c.DelTable(t.netlink())
 		}
 		t.queue(c)
 		err = c.Flush()
 		switch {
 		case err == nil:
-			t.added = !found
+			t.added = !exists
 			return nil
-		case errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrNotExist) && found:
-			continue // created or deleted by somebody else since we looked
+		case errors.Is(err, fs.ErrExist):
+			exists = true
+		case errors.Is(err, fs.ErrNotExist) && exists:
+			exists = false // deleted by somebody else since we looked
 		default:
 			return err
 		}
 	}
 	return fmt.Errorf("table inet %s keeps changing", t.name)
+}
+
+// all are the numbers of all chains.
+func (t *table) all() []int {
+	all := make([]int, len(t.chains))
+	for i := range all {
+		all[i] = i
+	}
+	return all
+}
+
+// seal is the number of the chain with the fewest rules: the cheapest to look at.
+func (t *table) seal() []int {
+	least := 0
+	for i, ch := range t.chains {
+		if len(ch.rules) < len(t.chains[least].rules) {
+			least = i
+		}
+	}
+	return []int{least}
 }
 
 func (t *table) netlink() *nftables.Table {
@@ -140,8 +167,10 @@ func (t *table) queue(c *nftables.Conn) {
 		c.AddChain(chains[i])
 	}
 	for i, ch := range t.chains {
-		for _, r := range ch.rules {
-			c.AddRule(&nftables.Rule{Table: nt, Chain: chains[i], Exprs: r.exprs(c, nt), UserData: r.userdata()})
+		for j, r := range ch.rules {
+			data := userdata.AppendString(nil, userdata.TypeComment, r.comment)
+			data = userdata.Append(data, typeDigest, t.digest(i, j))
+			c.AddRule(&nftables.Rule{Table: nt, Chain: chains[i], Exprs: r.exprs(c, nt), UserData: data})
 		}
 	}
 }
@@ -173,28 +202,29 @@ func (t *table) Verify() error {
 		return err
 	}
 	defer func() { _ = c.CloseLasting() }()
-	state, _, err := t.compare(c)
+	state, err := t.compare(c, t.all())
 	return errors.Join(state, err)
 }
 
-// compare returns what differs, nil if nothing does, and whether the table holds any rule of ours.
-func (t *table) compare(c *nftables.Conn) (state error, found bool, err error) {
+// compare returns what differs in some of the chains, nil if nothing does.
+func (t *table) compare(c *nftables.Conn, chains []int) (state, err error) {
 	var diffs []error
 	nt := t.netlink()
-	for _, ch := range t.chains {
+	for _, i := range chains {
+		ch := t.chains[i]
 		got, err := c.GetRules(nt, ch.netlink(nt))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, false, fmt.Errorf("list chain inet %s %s: %w", t.name, ch.name, err)
+			return nil, fmt.Errorf("list chain inet %s %s: %w", t.name, ch.name, err)
 		}
-		found = found || len(got) > 0
-		same := slices.EqualFunc(got, ch.rules, func(g *nftables.Rule, want rule) bool {
-			return slices.Equal(userdata.Get(g.UserData, typeDigest), want.digest())
-		})
+		same := len(got) == len(ch.rules)
+		for j := 0; same && j < len(got); j++ {
+			same = bytes.Equal(userdata.Get(got[j].UserData, typeDigest), t.digest(i, j))
+		}
 		if !same {
-			diffs = append(diffs, fmt.Errorf("chain inet %s %s is not as it should be: %d rules of %d", t.name, ch.name, len(got), len(ch.rules)))
+			diffs = append(diffs, fmt.Errorf("chain inet %s %s is not as it should be (%d rules, %d wanted)", t.name, ch.name, len(got), len(ch.rules)))
 		}
 	}
-	return errors.Join(diffs...), found, nil
+	return errors.Join(diffs...), nil
 }
 
 // Revert deletes the table if Apply created it and nobody else relies on it.

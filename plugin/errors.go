@@ -40,7 +40,7 @@ func codeOf(c Change) uint {
 		return CodeRule
 	case *routing.Neigh:
 		return CodeNeigh
-	case *routing.Sysctl:
+	case *routing.Sysctls:
 		return CodeSysctl
 	default: // package firewall has but one kind
 		return CodeFirewall

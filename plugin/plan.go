@@ -24,10 +24,15 @@ type Change interface {
 type Plan struct {
 	changes []Change
 	applied int
+	then    func() error
 }
 
 // Add appends changes.
 func (p *Plan) Add(changes ...Change) { p.changes = append(p.changes, changes...) }
+
+// Then has f run after everything has been applied, for what leaves no state behind and therefore is no
+// change. It cannot fail the request.
+func (p *Plan) Then(f func() error) { p.then = f }
 
 // String is a script that does the same by hand.
 func (p *Plan) String() string {
@@ -51,6 +56,9 @@ func (p *Plan) Apply() error {
 			}
 			return types.NewError(codeOf(c), fmt.Sprintf("%s: %v", firstLine(c), err), details)
 		}
+	}
+	if p.then != nil {
+		_ = p.then()
 	}
 	return nil
 }

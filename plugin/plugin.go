@@ -33,9 +33,6 @@ type Plugin struct {
 
 	// Add plans the attachment and completes the request's Result.
 	Add func(*Request) (*Plan, error)
-	// Announce runs after the plan of an ADD has been applied, for what leaves no state behind. It
-	// cannot fail the ADD. It may be nil.
-	Announce func(*Request) error
 	// Check plans the attachment as it should be by now.
 	Check func(*Request) (*Plan, error)
 	// Del plans removals: every one of them is tried, and those of different plans at the same time.
@@ -94,9 +91,6 @@ func (m *run) add(args *skel.CmdArgs) error {
 	plan, err := m.Add(r)
 	if err == nil {
 		err = plan.Apply()
-	}
-	if err == nil && m.Announce != nil {
-		_ = m.Announce(r)
 	}
 	if err != nil {
 		return err

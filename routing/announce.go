@@ -18,12 +18,8 @@ import (
 // whose sender and target are that address, which is what an announcement is. A packet socket would
 // cost an RCU grace period (8 to 16 ms) when it is closed; only a secondary address of its subnet needs
 // one, because the kernel's request names the primary as its sender.
-func (n *Namespace) Announce(l *Link) error {
+func (n *Namespace) Announce(l *Link, addresses []Address) error {
 	attrs, err := l.Attrs()
-	if err != nil {
-		return err
-	}
-	addresses, err := n.Addresses(l)
 	if err != nil {
 		return err
 	}
@@ -31,7 +27,6 @@ func (n *Namespace) Announce(l *Link) error {
 	for _, a := range addresses {
 		ip := a.Prefix.Addr()
 		switch {
-		case !a.Usable():
 		case ip.Is6():
 			errs = append(errs, n.advertise(ip, attrs))
 		case a.Flags&unix.IFA_F_SECONDARY != 0:

@@ -4,111 +4,113 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// A Sysctl is one value below /proc/sys/net, which belongs to the network namespace of the thread that
-// opens it.
-type Sysctl struct {
-	NS    *Namespace
-	Key   string // with slashes, since interface names may hold dots: net/ipv4/conf/eth0.100/rp_filter
-	Value string
+// Sysctls are values of one directory below /proc/sys/net, which belongs to the network namespace of the
+// thread that opens it. They go together because the directory is what takes time to find: the kernel
+// keeps those of the same name of all namespaces in one list.
+type Sysctls struct {
+	NS     *Namespace
+	Dir    string // with slashes, since interface names may hold dots: net/ipv4/conf/eth0.100
+	Values []Value
 
-	before string
+	changed []Value // as they were before
 }
 
-// String is the line of sysctl(8), which takes slashes too.
-func (s *Sysctl) String() string { return s.NS.line("sysctl -w %s=%s", s.Key, s.Value) }
+// A Value is what a sysctl has or should have.
+type Value struct{ Key, Value string }
 
-// Apply writes the value where it differs. The error is fs.ErrNotExist, in the sense of errors.Is, when
-// the kernel or the interface has no such key.
-func (s *Sysctl) Apply() error {
-	return s.NS.Do(func() error {
-		fd, err := openSysctl(s.Key, unix.O_RDWR)
-		if err != nil {
+// String is the line of sysctl(8), which takes slashes too.
+func (s *Sysctls) String() string {
+	var line strings.Builder
+	line.WriteString("sysctl -w")
+	for _, v := range s.Values {
+		fmt.Fprintf(&line, " %s/%s=%s", s.Dir, v.Key, v.Value)
+	}
+	return s.NS.line("%s", line.String())
+}
+
+// Apply writes the values where they differ, in order. The error is fs.ErrNotExist, in the sense of
+// errors.Is, when the kernel or the interface has no such key.
+func (s *Sysctls) Apply() error {
+	return s.each(s.Values, unix.O_RDWR, func(fd int, want Value) error {
+		got, err := readSysctl(fd)
+		if err != nil || got == want.Value {
 			return err
 		}
-		defer unix.Close(fd)
-		got, err := readSysctl(fd, s.Key)
-		if err != nil || got == s.Value {
-			return err
-		}
-		if err := writeSysctl(fd, s.Key, s.Value); err != nil {
-			return err
-		}
-		s.before = got
-		return nil
+		s.changed = append(s.changed, Value{want.Key, got})
+		return writeSysctl(fd, want.Value)
 	})
 }
 
-// Verify tells whether the kernel has the value.
-func (s *Sysctl) Verify() error {
-	got, err := s.NS.Sysctl(s.Key)
-	if err == nil && got != s.Value {
-		err = fmt.Errorf("sysctl %s is %s, not %s", s.Key, got, s.Value)
+// Verify tells which values the kernel has otherwise.
+func (s *Sysctls) Verify() error {
+	var diffs []error
+	err := s.each(s.Values, unix.O_RDONLY, func(fd int, want Value) error {
+		got, err := readSysctl(fd)
+		if err == nil && got != want.Value {
+			diffs = append(diffs, fmt.Errorf("sysctl %s/%s is %s, not %s", s.Dir, want.Key, got, want.Value))
+		}
+		return err
+	})
+	return errors.Join(append(diffs, err)...)
+}
+
+// Revert writes back, in reverse, what Apply changed. It is no error if a key is gone, with the interface
+// that it was about.
+func (s *Sysctls) Revert() error {
+	slices.Reverse(s.changed)
+	err := s.each(s.changed, unix.O_WRONLY, func(fd int, was Value) error { return writeSysctl(fd, was.Value) })
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
 	return err
 }
 
-// Revert writes the earlier value back if Apply changed it. It is no error if the key is gone, with
-// the interface that it was about.
-func (s *Sysctl) Revert() error {
-	if s.before == "" {
+// each opens the keys of some values, one after the other, inside the namespace.
+func (s *Sysctls) each(values []Value, mode int, f func(fd int, v Value) error) error {
+	if len(values) == 0 {
 		return nil
 	}
 	return s.NS.Do(func() error {
-		fd, err := openSysctl(s.Key, unix.O_WRONLY)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
+		dir, err := unix.Open("/proc/sys/"+s.Dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
-			return err
+			return fmt.Errorf("sysctl %s: %w", s.Dir, err)
 		}
-		defer unix.Close(fd)
-		return writeSysctl(fd, s.Key, s.before)
+		defer unix.Close(dir)
+		for _, v := range values {
+			fd, err := unix.Openat(dir, v.Key, mode|unix.O_CLOEXEC, 0)
+			if err == nil {
+				err = f(fd, v)
+				_ = unix.Close(fd)
+			}
+			if err != nil {
+				return fmt.Errorf("sysctl %s/%s: %w", s.Dir, v.Key, err)
+			}
+		}
+		return nil
 	})
 }
 
-// Sysctl reads one value below /proc/sys, by its key with slashes. The error is fs.ErrNotExist, in the
-// sense of errors.Is, when there is no such key.
-func (n *Namespace) Sysctl(key string) (value string, err error) {
-	err = n.Do(func() error {
-		fd, err := openSysctl(key, unix.O_RDONLY)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		value, err = readSysctl(fd, key)
-		return err
-	})
-	return value, err
+// HasSysctl reports whether the kernel has a key below /proc/sys, given with slashes.
+func (n *Namespace) HasSysctl(key string) bool {
+	return n.Do(func() error { return unix.Access("/proc/sys/"+key, unix.F_OK) }) == nil
 }
 
-// These three are package os without its poller: procfs says that sysctls can be polled, and to register
+// These two are package os without its poller: procfs says that sysctls can be polled, and to register
 // each of them would take longer than to read it.
 
-func openSysctl(key string, mode int) (int, error) {
-	fd, err := unix.Open("/proc/sys/"+key, mode|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, fmt.Errorf("open sysctl %s: %w", key, err)
-	}
-	return fd, nil
-}
-
-func readSysctl(fd int, key string) (string, error) {
+func readSysctl(fd int) (string, error) {
 	var buf [256]byte
 	n, err := unix.Pread(fd, buf[:], 0)
-	if err != nil {
-		return "", fmt.Errorf("read sysctl %s: %w", key, err)
-	}
-	return strings.TrimSpace(string(buf[:n])), nil
+	return strings.TrimSpace(string(buf[:max(n, 0)])), err
 }
 
-func writeSysctl(fd int, key, value string) error {
-	if _, err := unix.Pwrite(fd, []byte(value), 0); err != nil {
-		return fmt.Errorf("write sysctl %s=%s: %w", key, value, err)
-	}
-	return nil
+func writeSysctl(fd int, value string) error {
+	_, err := unix.Pwrite(fd, []byte(value), 0)
+	return err
 }

@@ -33,7 +33,8 @@ type attachment struct {
 	masquerade                bool
 	firewall                  firewall.Firewall
 	families                  []*family
-	forceForwarding           bool // the kernel has net.ipv6.conf.*.force_forwarding
+	podAddrs                  []routing.Address // of the pod's interface, as far as they are usable
+	forceForwarding           bool              // the kernel has net.ipv6.conf.*.force_forwarding
 }
 
 // A family is what the plan needs in IPv4 or in IPv6. Only those that both the pod and hostInterface have
@@ -121,7 +122,7 @@ func look(r *plugin.Request) (*attachment, error) {
 	if err := a.lookAtPod(r); err != nil {
 		return nil, err
 	}
-	if a.firewall, err = firewall.Open(string(config.Firewall), a.node); err != nil {
+	if a.firewall, err = firewall.Open(string(config.Firewall)); err != nil {
 		return nil, err
 	}
 	return a, nil
@@ -199,6 +200,7 @@ func (a *attachment) lookAtPod(r *plugin.Request) error {
 			case addr.Prefix.Addr().Is6() != v6 || !addr.Usable():
 			case addr.Link == index:
 				f.podAddrs = append(f.podAddrs, addr.Prefix)
+				a.podAddrs = append(a.podAddrs, addr)
 			default:
 				f.source = addr.Prefix.Addr() // of another interface: the kernel might choose it
 			}
@@ -222,8 +224,7 @@ func (a *attachment) lookAtPod(r *plugin.Request) error {
 			a.eth.Name, a.config.HostInterface)
 	}
 	if a.family(true) != nil {
-		_, err := a.pod.Sysctl("net/ipv6/conf/" + a.eth.Name + "/force_forwarding")
-		a.forceForwarding = err == nil
+		a.forceForwarding = a.pod.HasSysctl("net/ipv6/conf/" + a.eth.Name + "/force_forwarding")
 	}
 	return nil
 }

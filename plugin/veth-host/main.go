@@ -16,13 +16,12 @@ import (
 
 func main() {
 	os.Exit(plugin.Main(plugin.Plugin{
-		Name:     "veth-host",
-		About:    "lets ipvlan, macvlan and SR-IOV pods reach their node and Services",
-		Add:      add,
-		Announce: announce,
-		Check:    check,
-		Del:      del,
-		GC:       gc,
-		Status:   status,
+		Name:   "veth-host",
+		About:  "lets ipvlan, macvlan and SR-IOV pods reach their node and Services",
+		Add:    add,
+		Check:  check,
+		Del:    del,
+		GC:     gc,
+		Status: status,
 	}))
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/netip"
+	"strings"
 
 	"underlay-cni/plugin"
 	"underlay-cni/routing"
@@ -113,12 +114,11 @@ func (a *attachment) jump(p *plugin.Plan, f *family) {
 // nodeSysctls touches no sysctl of the node but those of the host end. With src_valid_mark the reverse
 // path is looked up as the packet is, with its mark: so every rp_filter of the node works.
 func (a *attachment) nodeSysctls(p *plugin.Plan) {
-	p.Add(
-		&routing.Sysctl{NS: a.node, Key: "net/ipv4/conf/" + a.hostEnd.Name + "/src_valid_mark", Value: "1"},
-		&routing.Sysctl{NS: a.node, Key: "net/ipv4/conf/" + a.hostEnd.Name + "/forwarding", Value: "1"},
-	)
+	if a.family(false) != nil {
+		p.Add(sysctls(a.node, v4conf, a.hostEnd.Name, "src_valid_mark=1", "forwarding=1"))
+	}
 	if a.family(true) != nil {
-		p.Add(&routing.Sysctl{NS: a.node, Key: "net/ipv6/conf/" + a.hostEnd.Name + "/disable_ipv6", Value: "0"})
+		p.Add(sysctls(a.node, v6conf, a.hostEnd.Name, "disable_ipv6=0"))
 	}
 }
 
@@ -126,38 +126,41 @@ func (a *attachment) nodeSysctls(p *plugin.Plan) {
 // rp_filter is 0 everywhere: an interface without an IPv4 address drops asymmetric packets even in loose
 // mode.
 func (a *attachment) podSysctls(p *plugin.Plan) {
-	set := func(value string, keys ...string) {
-		for _, key := range keys {
-			p.Add(&routing.Sysctl{NS: a.pod, Key: "net/" + key, Value: value})
-		}
-	}
-	ends := func(format func(dev string) string) []string {
-		return []string{format(a.eth.Name), format(a.podEnd.Name)}
-	}
 	if a.family(false) != nil {
-		conf := func(key string) []string {
-			return ends(func(dev string) string { return "ipv4/conf/" + dev + "/" + key })
+		p.Add(sysctls(a.pod, v4conf, "all", "rp_filter=0", "send_redirects=0"))
+		for _, dev := range []string{a.eth.Name, a.podEnd.Name} {
+			p.Add(sysctls(a.pod, v4conf, dev, "rp_filter=0", "send_redirects=0", "accept_redirects=0", "forwarding=1"))
 		}
-		set("0", append(conf("rp_filter"), "ipv4/conf/all/rp_filter")...)
-		set("0", append(conf("send_redirects"), "ipv4/conf/all/send_redirects")...)
-		set("0", conf("accept_redirects")...)
-		set("1", conf("forwarding")...)
 	}
-	if a.family(true) != nil {
-		conf := func(key string) []string {
-			return ends(func(dev string) string { return "ipv6/conf/" + dev + "/" + key })
-		}
-		set("0", conf("disable_ipv6")...)
-		set("0", conf("accept_redirects")...)
+	if a.family(true) == nil {
+		return
+	}
+	for _, dev := range []string{a.eth.Name, a.podEnd.Name} {
+		p.Add(sysctls(a.pod, v6conf, dev, "disable_ipv6=0", "accept_redirects=0"))
 		if a.forceForwarding {
-			set("1", conf("force_forwarding")...)
-		} else {
-			// Before Linux 6.17 IPv6 forwards on all interfaces or on none; with accept_ra 2 a router
-			// still listens to router advertisements.
-			set("2", "ipv6/conf/"+a.eth.Name+"/accept_ra")
-			set("1", "ipv6/conf/all/forwarding")
+			p.Add(sysctls(a.pod, v6conf, dev, "force_forwarding=1"))
 		}
 	}
+	if !a.forceForwarding {
+		// Before Linux 6.17 IPv6 forwards on all interfaces or on none; with accept_ra 2 a router
+		// still listens to router advertisements.
+		p.Add(sysctls(a.pod, v6conf, a.eth.Name, "accept_ra=2"), sysctls(a.pod, v6conf, "all", "forwarding=1"))
+	}
+}
+
+const (
+	v4conf = "net/ipv4/conf/"
+	v6conf = "net/ipv6/conf/"
+)
+
+// sysctls are values of one interface, each given as sysctl(8) takes it: key=value.
+func sysctls(ns *routing.Namespace, conf, dev string, assignments ...string) *routing.Sysctls {
+	s := &routing.Sysctls{NS: ns, Dir: conf + dev}
+	for _, a := range assignments {
+		key, value, _ := strings.Cut(a, "=")
+		s.Values = append(s.Values, routing.Value{Key: key, Value: value})
+	}
+	return s
 }
 
 // wire sends what the pod opens to the outside by its own interface, where nobody masquerades it and

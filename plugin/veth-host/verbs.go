@@ -21,16 +21,9 @@ func add(r *plugin.Request) (*plugin.Plan, error) {
 	for _, f := range a.families {
 		r.SetDefault(f.node())
 	}
-	return a.plan(), nil
-}
-
-// announce tells the wire where the pod's addresses are now.
-func announce(r *plugin.Request) error {
-	eth, err := r.PodLink()
-	if err != nil {
-		return err
-	}
-	return r.Pod.Announce(eth)
+	p := a.plan()
+	p.Then(func() error { return a.pod.Announce(a.eth, a.podAddrs) })
+	return p, nil
 }
 
 // check plans the attachment as add did.
@@ -99,7 +92,7 @@ func leave(pod *routing.Namespace, eth *routing.Link) (*plugin.Plan, error) {
 			p.Add(&routing.NoRule{Rule: &routing.Rule{NS: pod, V6: v6, Pref: rule.pref, Table: pod.Table(rule.table)}})
 		}
 	}
-	fw, openErr := firewall.Open(firewall.Auto, pod)
+	fw, openErr := firewall.Open(firewall.Auto)
 	if openErr == nil {
 		p.Add(fw.NoPod(pod))
 	}
@@ -170,7 +163,11 @@ func status(r *plugin.Request) error {
 	if len(addrs) == 0 {
 		return notReady("the interface has no address")
 	}
-	if _, err := firewall.Open(string(config.Firewall), r.Node); err != nil {
+	fw, err := firewall.Open(string(config.Firewall))
+	if err == nil {
+		err = fw.Probe(r.Node)
+	}
+	if err != nil {
 		return plugin.Errorf(plugin.CodeNotReady, "firewall: %w", err)
 	}
 	return nil
