@@ -40,7 +40,7 @@ func codeOf(c Change) uint {
 		return CodeRule
 	case *routing.Neigh:
 		return CodeNeigh
-	case *routing.Sysctls:
+	case *routing.Sysctls, *routing.InetConf:
 		return CodeSysctl
 	default: // package firewall has but one kind
 		return CodeFirewall

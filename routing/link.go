@@ -32,6 +32,8 @@ type LinkAttrs struct {
 	MTU   int // in bytes
 	Up    bool
 	MAC   net.HardwareAddr
+
+	inetConf []int32 // net/ipv4/conf of the interface, by IPV4_DEVCONF number less 1
 }
 
 // ErrNoLink says that an interface does not exist. (Its text avoids the words "not found", which
@@ -89,6 +91,10 @@ func parseLink(m []byte) (*LinkAttrs, error) {
 			l.MTU = int(uint32Of(a.Value))
 		case unix.IFLA_ADDRESS:
 			l.MAC = append(l.MAC, a.Value...)
+		case unix.IFLA_AF_SPEC:
+			if l.inetConf, err = parseInetConf(a.Value); err != nil {
+				return nil, fmt.Errorf("parse an interface: %w", err)
+			}
 		case unix.IFLA_LINKINFO:
 			info, err := nl.ParseRouteAttr(a.Value)
 			if err != nil {

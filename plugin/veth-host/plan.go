@@ -115,10 +115,10 @@ func (a *attachment) jump(p *plugin.Plan, f *family) {
 // path is looked up as the packet is, with its mark: so every rp_filter of the node works.
 func (a *attachment) nodeSysctls(p *plugin.Plan) {
 	if a.family(false) != nil {
-		p.Add(sysctls(a.node, v4conf, a.hostEnd.Name, "src_valid_mark=1", "forwarding=1"))
+		p.Add(&routing.InetConf{Dev: a.hostEnd, Values: values("src_valid_mark=1", "forwarding=1")})
 	}
 	if a.family(true) != nil {
-		p.Add(sysctls(a.node, v6conf, a.hostEnd.Name, "disable_ipv6=0"))
+		p.Add(&routing.Sysctls{NS: a.node, Dir: v6conf + a.hostEnd.Name, Values: values("disable_ipv6=0")})
 	}
 }
 
@@ -127,24 +127,28 @@ func (a *attachment) nodeSysctls(p *plugin.Plan) {
 // mode.
 func (a *attachment) podSysctls(p *plugin.Plan) {
 	if a.family(false) != nil {
-		p.Add(sysctls(a.pod, v4conf, "all", "rp_filter=0", "send_redirects=0"))
-		for _, dev := range []string{a.eth.Name, a.podEnd.Name} {
-			p.Add(sysctls(a.pod, v4conf, dev, "rp_filter=0", "send_redirects=0", "accept_redirects=0", "forwarding=1"))
+		p.Add(&routing.Sysctls{NS: a.pod, Dir: v4conf + "all", Values: values("rp_filter=0", "send_redirects=0")})
+		for _, dev := range []*routing.Link{a.eth, a.podEnd} {
+			p.Add(&routing.InetConf{Dev: dev, Values: values("rp_filter=0", "send_redirects=0", "accept_redirects=0", "forwarding=1")})
 		}
 	}
 	if a.family(true) == nil {
 		return
 	}
-	for _, dev := range []string{a.eth.Name, a.podEnd.Name} {
-		p.Add(sysctls(a.pod, v6conf, dev, "disable_ipv6=0", "accept_redirects=0"))
-		if a.forceForwarding {
-			p.Add(sysctls(a.pod, v6conf, dev, "force_forwarding=1"))
-		}
+	v6 := values("disable_ipv6=0", "accept_redirects=0")
+	if a.forceForwarding {
+		v6 = append(v6, values("force_forwarding=1")...)
+	}
+	for _, dev := range []*routing.Link{a.eth, a.podEnd} {
+		p.Add(&routing.Sysctls{NS: a.pod, Dir: v6conf + dev.Name, Values: v6})
 	}
 	if !a.forceForwarding {
 		// Before Linux 6.17 IPv6 forwards on all interfaces or on none; with accept_ra 2 a router
 		// still listens to router advertisements.
-		p.Add(sysctls(a.pod, v6conf, a.eth.Name, "accept_ra=2"), sysctls(a.pod, v6conf, "all", "forwarding=1"))
+		p.Add(
+			&routing.Sysctls{NS: a.pod, Dir: v6conf + a.eth.Name, Values: values("accept_ra=2")},
+			&routing.Sysctls{NS: a.pod, Dir: v6conf + "all", Values: values("forwarding=1")},
+		)
 	}
 }
 
@@ -153,14 +157,13 @@ const (
 	v6conf = "net/ipv6/conf/"
 )
 
-// sysctls are values of one interface, each given as sysctl(8) takes it: key=value.
-func sysctls(ns *routing.Namespace, conf, dev string, assignments ...string) *routing.Sysctls {
-	s := &routing.Sysctls{NS: ns, Dir: conf + dev}
+// values are written as sysctl(8) takes them: key=value.
+func values(assignments ...string) (vs []routing.Value) {
 	for _, a := range assignments {
 		key, value, _ := strings.Cut(a, "=")
-		s.Values = append(s.Values, routing.Value{Key: key, Value: value})
+		vs = append(vs, routing.Value{Key: key, Value: value})
 	}
-	return s
+	return vs
 }
 
 // wire sends what the pod opens to the outside by its own interface, where nobody masquerades it and

@@ -1,0 +1,140 @@
+package routing
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// InetConf are values of one interface below /proc/sys/net/ipv4/conf, written as attributes of the
+// interface: that takes one request, where each file takes a look-up among those of the same name of all
+// namespaces, which grow with the pods of a node. (IPv6 has no such attributes, and "all" is no interface;
+// Sysctls writes those.)
+type InetConf struct {
+	Dev    *Link
+	Values []Value
+
+	before []Value // of those that Apply changed
+}
+
+// String is the line of sysctl(8).
+func (c *InetConf) String() string {
+	return (&Sysctls{NS: c.Dev.NS, Dir: "net/ipv4/conf/" + c.Dev.Name, Values: c.Values}).String()
+}
+
+// inetConfIndex is the number that the kernel gives to a key (IPV4_DEVCONF_… in linux/ip.h), from 1.
+func inetConfIndex(key string) int {
+	switch key {
+	case "forwarding":
+		return 1
+	case "accept_redirects":
+		return 4
+	case "send_redirects":
+		return 6
+	case "rp_filter":
+		return 8
+	case "src_valid_mark":
+		return 24
+	default:
+		panic("no IPV4_DEVCONF number for " + key)
+	}
+}
+
+// Apply writes the values where they differ. The error wraps ErrNoLink when there is no such interface.
+func (c *InetConf) Apply() error {
+	differ, err := c.differences()
+	if err != nil || len(differ) == 0 {
+		return err
+	}
+	var values []Value
+	for _, d := range differ {
+		c.before = append(c.before, Value{d.want.Key, d.got})
+		values = append(values, d.want)
+	}
+	return c.write(values)
+}
+
+// Verify tells which values the kernel has otherwise.
+func (c *InetConf) Verify() error {
+	differ, err := c.differences()
+	errs := []error{err}
+	for _, d := range differ {
+		errs = append(errs, fmt.Errorf("sysctl net/ipv4/conf/%s/%s is %s, not %s", c.Dev.Name, d.want.Key, d.got, d.want.Value))
+	}
+	return errors.Join(errs...)
+}
+
+// Revert writes back what Apply changed. It is no error if the interface is gone.
+func (c *InetConf) Revert() error {
+	if len(c.before) == 0 {
+		return nil
+	}
+	err := c.write(c.before)
+	if errors.Is(err, ErrNoLink) || errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	return err
+}
+
+func (c *InetConf) write(values []Value) error {
+	index, err := c.Dev.Index()
+	if err != nil {
+		return err
+	}
+	spec := attr(unix.IFLA_AF_SPEC, nil)
+	conf := spec.AddRtAttr(unix.AF_INET, nil).AddRtAttr(unix.IFLA_INET_CONF, nil)
+	for _, v := range values {
+		n, err := strconv.ParseUint(v.Value, 10, 31)
+		if err != nil {
+			return fmt.Errorf("sysctl %s: %w", v.Key, err)
+		}
+		conf.AddRtAttr(inetConfIndex(v.Key), nl.Uint32Attr(uint32(n)))
+	}
+	return c.Dev.NS.request(unix.RTM_SETLINK, 0, ifinfo(index, 0), spec)
+}
+
+type difference struct {
+	want Value
+	got  string
+}
+
+func (c *InetConf) differences() (differ []difference, err error) {
+	attrs, err := c.Dev.Attrs()
+	if err != nil {
+		return nil, err
+	}
+	for _, want := range c.Values {
+		i := inetConfIndex(want.Key) - 1
+		if i >= len(attrs.inetConf) {
+			return nil, fmt.Errorf("sysctl net/ipv4/conf/%s/%s: %w", c.Dev.Name, want.Key, errors.ErrUnsupported)
+		}
+		if got := strconv.Itoa(int(attrs.inetConf[i])); got != strings.TrimSpace(want.Value) {
+			differ = append(differ, difference{want, got})
+		}
+	}
+	return differ, nil
+}
+
+// parseInetConf finds the array of values in the attributes of an interface.
+func parseInetConf(afSpec []byte) (conf []int32, err error) {
+	families, err := nl.ParseRouteAttr(afSpec)
+	for _, f := range families {
+		if f.Attr.Type != unix.AF_INET || err != nil {
+			continue
+		}
+		attrs, err := nl.ParseRouteAttr(f.Value)
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range attrs {
+			for b := a.Value; a.Attr.Type == unix.IFLA_INET_CONF && len(b) >= 4; b = b[4:] {
+				conf = append(conf, int32(uint32Of(b)))
+			}
+		}
+	}
+	return conf, err
+}
