@@ -2,6 +2,8 @@ package firewall
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables"
@@ -59,11 +61,10 @@ func fromPod(n Node) []rule {
 
 func postrouting(n Node) (rules []rule) {
 	snat := func(match ...term) {
-		if n.Addr4.IsValid() {
-			rules = append(rules, rule{terms: append(match[:len(match):len(match)], snatTo(n.Addr4)), comment: "the reply comes back this way"})
-		}
-		if n.Addr6.IsValid() {
-			rules = append(rules, rule{terms: append(match[:len(match):len(match)], snatTo(n.Addr6)), comment: "the reply comes back this way"})
+		for _, addr := range []netip.Addr{n.Addr4, n.Addr6} {
+			if addr.IsValid() {
+				rules = append(rules, rule{terms: append(slices.Clip(match), snatTo(addr)), comment: "the reply comes back this way"})
+			}
 		}
 	}
 	if n.Masquerade {

@@ -58,7 +58,7 @@ func toCNI(err error) *types.Error {
 	if errors.As(err, &e) && e.Error() == err.Error() {
 		return e
 	}
-	code := uint(CodePanic)
+	code := CodePanic
 	switch {
 	case e != nil:
 		code = e.Code

@@ -3,6 +3,7 @@ package plugin
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -46,10 +47,14 @@ func (p *Plan) String() string {
 
 // Apply makes every change, in order. When one fails, it takes back that one and those before it, in
 // reverse; the error says what failed, how much was undone and what could not be.
-func (p *Plan) Apply() error {
+func (p *Plan) Apply() error { return p.apply(slog.New(slog.DiscardHandler)) }
+
+func (p *Plan) apply(log *slog.Logger) error {
 	for i, c := range p.changes {
 		p.applied = i + 1
-		if err := c.Apply(); err != nil {
+		err := c.Apply()
+		logChange(log, c, err)
+		if err != nil {
 			details := fmt.Sprintf("undone: all %d changes before it", i)
 			if undo := p.Revert(); undo != nil {
 				details = "could not be undone: " + undo.Error()
@@ -75,12 +80,14 @@ func (p *Plan) Revert() error {
 	return errors.Join(errs...)
 }
 
-// ApplyAll makes every change, to the end whatever fails: the way to remove things.
-func (p *Plan) ApplyAll() error {
+// applyAll makes every change, to the end whatever fails: the way to remove things.
+func (p *Plan) applyAll(log *slog.Logger) error {
 	var first Change
 	var errs []error
 	for _, c := range p.changes {
-		if err := c.Apply(); err != nil {
+		err := c.Apply()
+		logChange(log, c, err)
+		if err != nil {
 			if first == nil {
 				first = c
 			}

@@ -11,10 +11,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"runtime/debug"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
@@ -56,7 +58,13 @@ func Main(p Plugin) (status int) {
 	if err := os.Setenv("CNI_NETNS_OVERRIDE", "1"); err != nil {
 		return m.fail(err)
 	}
-	funcs := skel.CNIFuncs{Add: m.add, Check: m.check, Del: m.del, GC: m.gc, Status: m.status}
+	funcs := skel.CNIFuncs{
+		Add:    m.verb("ADD", needsPod|needsResult, m.add),
+		Check:  m.verb("CHECK", needsPod|needsResult, m.check),
+		Del:    m.verb("DEL", 0, m.del),
+		GC:     m.verb("GC", 0, m.gc),
+		Status: m.verb("STATUS", 0, m.status),
+	}
 	about := fmt.Sprintf("CNI %s plugin %s: %s", p.Name, Version, p.About)
 	// A nil *types.Error in an error would not be nil.
 	if err := skel.PluginMainFuncsWithError(funcs, version.All, about); err != nil {
@@ -71,28 +79,30 @@ type run struct {
 	version string // cniVersion of the request, once known
 }
 
-// begin reads the request. Nobody closes what it opened: the process ends with it.
-func (m *run) begin(verb string, args *skel.CmdArgs, needs need) (*Request, error) {
-	r, err := newRequest(verb, args, needs)
-	if r != nil {
+// verb reads the request and does what is asked for. Nobody closes what the request opened: the process
+// ends with it.
+func (m *run) verb(name string, needs need, do func(*Request) error) func(*skel.CmdArgs) error {
+	return func(args *skel.CmdArgs) error {
+		start := time.Now()
+		r, err := newRequest(name, args, needs)
 		m.version = r.Version
-	}
-	return r, err
-}
-
-func (m *run) add(args *skel.CmdArgs) error {
-	r, err := m.begin("ADD", args, needsPod|needsResult)
-	if err != nil {
+		if err == nil {
+			err = do(r)
+		}
+		r.logVerb(time.Since(start), err)
 		return err
 	}
+}
+
+func (m *run) add(r *Request) error {
 	if m.Add == nil {
 		return m.notImplemented("ADD")
 	}
 	plan, err := m.Add(r)
-	if err == nil {
-		err = plan.Apply()
-	}
 	if err != nil {
+		return err
+	}
+	if err := plan.apply(r.log); err != nil {
 		return err
 	}
 	out, err := r.marshalResult()
@@ -103,11 +113,7 @@ func (m *run) add(args *skel.CmdArgs) error {
 	return err
 }
 
-func (m *run) check(args *skel.CmdArgs) error {
-	r, err := m.begin("CHECK", args, needsPod|needsResult)
-	if err != nil {
-		return err
-	}
+func (m *run) check(r *Request) error {
 	if m.Check == nil {
 		return m.notImplemented("CHECK")
 	}
@@ -118,33 +124,24 @@ func (m *run) check(args *skel.CmdArgs) error {
 	return plan.Verify()
 }
 
-func (m *run) del(args *skel.CmdArgs) error {
-	r, err := m.begin("DEL", args, 0)
-	if err != nil {
-		return err
-	}
+// del of a plugin that cannot add has nothing to delete.
+func (m *run) del(r *Request) error {
 	if m.Del == nil {
-		return nil // what cannot add has nothing to delete
+		return nil
 	}
-	return quiet(applyAll(m.Del(r)))
+	plans, err := m.Del(r)
+	return quiet(applyAll(r.log, plans, err))
 }
 
-func (m *run) gc(args *skel.CmdArgs) error {
-	r, err := m.begin("GC", args, 0)
-	if err != nil {
-		return err
-	}
+func (m *run) gc(r *Request) error {
 	if m.GC == nil {
 		return nil
 	}
-	return quiet(applyAll(m.GC(r)))
+	plans, err := m.GC(r)
+	return quiet(applyAll(r.log, plans, err))
 }
 
-func (m *run) status(args *skel.CmdArgs) error {
-	r, err := m.begin("STATUS", args, 0)
-	if err != nil {
-		return err
-	}
+func (m *run) status(r *Request) error {
 	if m.Status == nil {
 		return types.NewError(CodeNotReady, m.Name+": not implemented in this release", "")
 	}
@@ -152,16 +149,17 @@ func (m *run) status(args *skel.CmdArgs) error {
 }
 
 func (m *run) notImplemented(verb string) error {
-	return types.NewError(types.ErrInvalidNetworkConfig, fmt.Sprintf("%s: %s is not implemented in this release", m.Name, verb), "")
+	return types.NewError(CodeConfig, fmt.Sprintf("%s: %s is not implemented in this release", m.Name, verb), "")
 }
 
-// applyAll applies plans at the same time, each of them to its end whatever fails.
-func applyAll(plans []*Plan, err error) error {
+// applyAll applies plans at the same time, each of them to its end whatever fails, and joins their errors
+// with the one of making the plans.
+func applyAll(log *slog.Logger, plans []*Plan, err error) error {
 	errs := make([]error, len(plans)+1)
 	errs[len(plans)] = err
 	var wg sync.WaitGroup
 	for i, p := range plans {
-		wg.Go(func() { errs[i] = p.ApplyAll() })
+		wg.Go(func() { errs[i] = p.applyAll(log) })
 	}
 	wg.Wait()
 	return errors.Join(errs...)

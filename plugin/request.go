@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"slices"
 
 	"github.com/containernetworking/cni/pkg/skel"
@@ -31,6 +32,8 @@ type Request struct {
 	// Pod is nil when the verb does not need it and there is none any more, or when CNI_NETNS turns
 	// out to be the node's own namespace.
 	Pod *routing.Namespace
+
+	log *slog.Logger // discards, until LogTo
 }
 
 // need says what a verb cannot do without.
@@ -41,19 +44,22 @@ const (
 	needsResult
 )
 
+// newRequest reads what the runtime said and opens the namespaces. The request that comes with an error
+// is good for the log.
 func newRequest(verb string, args *skel.CmdArgs, needs need) (*Request, error) {
+	r := &Request{
+		Attachment: Attachment{ContainerID: args.ContainerID, IfName: args.IfName},
+		Verb:       verb, Netns: args.Netns, Config: args.StdinData, log: slog.New(slog.DiscardHandler),
+	}
 	var conf struct {
 		CNIVersion string          `json:"cniVersion"`
 		Name       string          `json:"name"`
 		PrevResult json.RawMessage `json:"prevResult"`
 	}
-	if err := json.Unmarshal(args.StdinData, &conf); err != nil {
-		return nil, Errorf(CodeConfig, "decode the configuration: %v", err)
+	if err := json.Unmarshal(r.Config, &conf); err != nil {
+		return r, Errorf(CodeConfig, "decode the configuration: %w", err)
 	}
-	r := &Request{
-		Attachment: Attachment{Network: conf.Name, ContainerID: args.ContainerID, IfName: args.IfName},
-		Verb:       verb, Netns: args.Netns, Config: args.StdinData, Version: conf.CNIVersion, raw: conf.PrevResult,
-	}
+	r.Network, r.Version, r.raw = conf.Name, conf.CNIVersion, conf.PrevResult
 	if r.Version == "" {
 		r.Version = "0.1.0" // as the specification says of a configuration without it
 	}
@@ -144,7 +150,7 @@ func (r *Request) ValidAttachments() (valid []Attachment, listed bool, err error
 		} `json:"cni.dev/valid-attachments"`
 	}
 	if err := json.Unmarshal(r.Config, &conf); err != nil {
-		return nil, false, Errorf(CodeConfig, "cni.dev/valid-attachments: %v", err)
+		return nil, false, Errorf(CodeConfig, "cni.dev/valid-attachments: %w", err)
 	}
 	if conf.Valid == nil {
 		return nil, false, nil

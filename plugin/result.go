@@ -16,7 +16,7 @@ func (r *Request) AppendInterfaces(added ...*types100.Interface) {
 	pod := r.podInterface()
 	for _, ip := range r.Result.IPs {
 		if ip.Interface == nil {
-			ip.Interface = types100.Int(pod)
+			ip.Interface = new(pod)
 		}
 	}
 	r.Result.Interfaces = append(r.Result.Interfaces, added...)

@@ -54,7 +54,7 @@ func (l *Link) Index() (int, error) {
 func (l *Link) Attrs() (*LinkAttrs, error) {
 	// The statistics are most of an answer.
 	const skipStats = 1 << 3 // RTEXT_FILTER_SKIP_STATS
-	m, err := l.NS.get(unix.RTM_GETLINK, nl.NewIfInfomsg(unix.AF_UNSPEC), attrString(unix.IFLA_IFNAME, l.Name), attr32(unix.IFLA_EXT_MASK, skipStats))
+	m, err := l.NS.get(unix.RTM_GETLINK, nl.NewIfInfomsg(unix.AF_UNSPEC), attr(unix.IFLA_IFNAME, nl.ZeroTerminated(l.Name)), attr32(unix.IFLA_EXT_MASK, skipStats))
 	l.index = 0
 	if errors.Is(err, unix.ENODEV) {
 		return nil, fmt.Errorf("interface %s: %w", l.Name, ErrNoLink)

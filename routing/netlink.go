@@ -153,6 +153,4 @@ func attr(kind int, data []byte) *nl.RtAttr { return nl.NewRtAttr(kind, data) }
 
 func attr32(kind int, value uint32) *nl.RtAttr { return attr(kind, nl.Uint32Attr(value)) }
 
-func attrString(kind int, value string) *nl.RtAttr { return attr(kind, nl.ZeroTerminated(value)) }
-
 func uint32Of(b []byte) uint32 { return nl.NativeEndian().Uint32(b) }

@@ -85,7 +85,7 @@ func (r *Rule) message() ([]nl.NetlinkRequestData, error) {
 		parts = append(parts, attr(nl.FRA_DST, r.To.Addr().AsSlice()))
 	}
 	if r.Iif != "" {
-		parts = append(parts, attrString(nl.FRA_IIFNAME, r.Iif))
+		parts = append(parts, attr(nl.FRA_IIFNAME, nl.ZeroTerminated(r.Iif)))
 	}
 	if r.NoDefault {
 		parts = append(parts, attr32(nl.FRA_SUPPRESS_PREFIXLEN, 0))
@@ -290,7 +290,7 @@ func (n *NoIif) String() string {
 // Apply deletes the rules until there is none. It is no error if there is none.
 func (n *NoIif) Apply() error {
 	for _, f := range []family{v4, v6} {
-		parts := []nl.NetlinkRequestData{rtmsg(f, 0), attr32(nl.FRA_PRIORITY, uint32(n.Pref)), attrString(nl.FRA_IIFNAME, n.Iif)}
+		parts := []nl.NetlinkRequestData{rtmsg(f, 0), attr32(nl.FRA_PRIORITY, uint32(n.Pref)), attr(nl.FRA_IIFNAME, nl.ZeroTerminated(n.Iif))}
 		if err := n.NS.deleteRules(parts); err != nil {
 			return err
 		}

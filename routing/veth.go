@@ -93,7 +93,7 @@ func (v *Veth) add() error {
 	peer.AddRtAttr(unix.IFLA_ADDRESS, v.PeerMAC)
 	peer.AddRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(v.Peer.NS.FD())))
 	err := v.Host.NS.request(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL,
-		nl.NewIfInfomsg(unix.AF_UNSPEC), attrString(unix.IFLA_IFNAME, v.Host.Name), attr32(unix.IFLA_MTU, uint32(v.MTU)),
+		nl.NewIfInfomsg(unix.AF_UNSPEC), attr(unix.IFLA_IFNAME, nl.ZeroTerminated(v.Host.Name)), attr32(unix.IFLA_MTU, uint32(v.MTU)),
 		attr(unix.IFLA_ADDRESS, v.HostMAC), attr32(unix.IFLA_GROUP, v.Owner.Group), info)
 	v.created = v.created || err == nil
 	return err

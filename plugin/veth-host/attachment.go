@@ -93,7 +93,7 @@ func (a *attachment) family(v6 bool) *family {
 
 // look reads what the plan is computed from and changes nothing. All bad input ends here.
 func look(r *plugin.Request) (*attachment, error) {
-	config, err := conflist.DecodeVethHost(r.Config)
+	config, err := decode(r)
 	if err != nil {
 		return nil, err
 	}
@@ -126,6 +126,15 @@ func look(r *plugin.Request) (*attachment, error) {
 		return nil, err
 	}
 	return a, nil
+}
+
+// decode reads the configuration. One that comes with an error holds defaults where it was wrong, or is nil.
+func decode(r *plugin.Request) (*conflist.VethHost, error) {
+	config, err := conflist.DecodeVethHost(r.Config)
+	if config != nil {
+		r.LogTo(config.LogOptions)
+	}
+	return config, err
 }
 
 // notForeign makes sure that containerInterface is free in the pod, or ours from an earlier ADD.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 
-	"underlay-cni/conflist"
 	"underlay-cni/firewall"
 	"underlay-cni/plugin"
 	"underlay-cni/routing"
@@ -41,6 +40,7 @@ func check(r *plugin.Request) (*plugin.Plan, error) {
 // del plans the removal of what the ADD left on the node, from the attachment alone, and in the pod while
 // that is there. The pod's part waits for an RCU grace period of its own, so both run at the same time.
 func del(r *plugin.Request) ([]*plugin.Plan, error) {
+	_, _ = decode(r) // for the log: a DEL works with any configuration
 	node := new(plugin.Plan)
 	remove(node, r.Node, r.HostEnd(), r.Owner())
 	if r.Pod == nil {
@@ -102,6 +102,7 @@ func leave(pod *routing.Namespace, eth *routing.Link) (*plugin.Plan, error) {
 // gc plans the removal of what belongs to the network and to no valid attachment. Without a list only
 // what is provably dead goes: a host end without a peer, a rule whose interface is gone.
 func gc(r *plugin.Request) ([]*plugin.Plan, error) {
+	_, _ = decode(r) // for the log
 	valid, listed, err := r.ValidAttachments()
 	if err != nil {
 		return nil, err
@@ -138,7 +139,7 @@ func gc(r *plugin.Request) ([]*plugin.Plan, error) {
 // status tells whether an ADD could succeed: hostInterface is there, up and has an address, and a firewall
 // backend works.
 func status(r *plugin.Request) error {
-	config, err := conflist.DecodeVethHost(r.Config)
+	config, err := decode(r)
 	if err != nil {
 		return err
 	}
