@@ -30,7 +30,7 @@ type table struct {
 	chains []chain
 	shared bool // others rely on it: it is there, as a rule, and Revert leaves it
 	added  bool
-	text   string // String, kept
+	sum    []byte // of String
 }
 
 // A chain with a hook is a base chain; one without is only jumped to.
@@ -65,12 +65,12 @@ const typeDigest userdata.Type = 0xd6
 // a rule in place, so a rule that carries the digest is the one that was written with it; and since a
 // table is written in one transaction, each of its rules tells which version of the table is there.
 func (t *table) digest(chain, rule int) []byte {
-	if t.text == "" {
-		t.text = t.String()
+	if t.sum == nil {
+		h := fnv.New128a()
+		_, _ = h.Write([]byte(t.String()))
+		t.sum = h.Sum(nil)
 	}
-	h := fnv.New128a()
-	_, _ = fmt.Fprintf(h, "%s\n%d %d", t.text, chain, rule)
-	return h.Sum(nil)
+	return append(slices.Clip(t.sum), byte(chain), byte(rule))
 }
 
 // String is a command that a shell can run: nft(8) with the table on its standard input.
