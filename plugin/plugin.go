@@ -90,7 +90,10 @@ func (m *run) verb(name string, needs need, do func(*Request) error) func(*skel.
 			err = do(r)
 		}
 		r.logVerb(time.Since(start), err)
-		return err
+		if err != nil {
+			return toCNI(err) // skel gives any other kind of error the code of a bug
+		}
+		return nil
 	}
 }
 

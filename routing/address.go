@@ -18,12 +18,17 @@ type Address struct {
 	Flags  int          // unix.IFA_F_…
 }
 
-// Usable reports whether others can reach the address: global, and neither tentative, nor rejected by
-// duplicate address detection, nor deprecated, nor a temporary address of RFC 8981.
+// Usable reports whether others can reach the address: it is global, and neither tentative nor rejected
+// by duplicate address detection.
 func (a Address) Usable() bool {
-	const not = unix.IFA_F_DADFAILED | unix.IFA_F_DEPRECATED | unix.IFA_F_TEMPORARY | unix.IFA_F_TENTATIVE
 	tentative := a.Flags&unix.IFA_F_TENTATIVE != 0 && a.Flags&unix.IFA_F_OPTIMISTIC == 0
-	return a.global() && !tentative && a.Flags&(not&^unix.IFA_F_TENTATIVE) == 0
+	return a.global() && !tentative && a.Flags&unix.IFA_F_DADFAILED == 0
+}
+
+// Preferred reports whether the address may be a source or a next hop for long: usable, and neither
+// deprecated, as VIPs often are, nor a temporary address of RFC 8981.
+func (a Address) Preferred() bool {
+	return a.Usable() && a.Flags&(unix.IFA_F_DEPRECATED|unix.IFA_F_TEMPORARY) == 0
 }
 
 // global leaves out loopback, link-local and multicast addresses.
@@ -64,19 +69,29 @@ func (n *Namespace) Addresses(l *Link) ([]Address, error) {
 	return all, nil
 }
 
-// UsableAddresses lists the usable addresses of an interface, each once.
-func (n *Namespace) UsableAddresses(l *Link) ([]netip.Prefix, error) {
+// UsableAddresses lists the usable addresses of an interface, the preferred ones first.
+func (n *Namespace) UsableAddresses(l *Link) ([]Address, error) {
 	all, err := n.Addresses(l)
 	if err != nil {
 		return nil, err
 	}
-	var usable []netip.Prefix
-	for _, a := range all {
-		if a.Usable() && !slices.ContainsFunc(usable, func(p netip.Prefix) bool { return p.Addr() == a.Prefix.Addr() }) {
-			usable = append(usable, a.Prefix)
+	return Usable(all), nil
+}
+
+// Usable are the usable ones of some addresses, the preferred ones first.
+func Usable(all []Address) []Address {
+	usable := slices.DeleteFunc(slices.Clone(all), func(a Address) bool { return !a.Usable() })
+	slices.SortStableFunc(usable, func(a, b Address) int {
+		switch {
+		case a.Preferred() == b.Preferred():
+			return 0
+		case a.Preferred():
+			return -1
+		default:
+			return 1
 		}
-	}
-	return usable, nil
+	})
+	return usable
 }
 
 func parseAddress(m []byte) (Address, error) {

@@ -106,8 +106,8 @@ func look(r *plugin.Request) (*attachment, error) {
 	a.podTable = r.Node.DeviceTable(config.RouteTableStart, a.hostEnd)
 	if config.ContainerInterface == r.IfName {
 		return nil, &conflist.KeyError{
-			Key: "containerInterface", Value: config.ContainerInterface,
-			Accepted: "a name other than CNI_IFNAME, normally veth0",
+			Key: "containerInterface", Value: config.ContainerInterface, Problem: "it is CNI_IFNAME, the pod's own interface",
+			Accepted: "another name, normally veth0",
 		}
 	}
 	if a.eth, err = r.PodLink(); err != nil {
@@ -167,22 +167,22 @@ func (a *attachment) lookAtHost() error {
 	if a.mtu == 0 {
 		a.mtu = min(1500, attrs.MTU)
 	}
-	prefixes, err := a.node.UsableAddresses(link)
+	addrs, err := a.node.UsableAddresses(link)
 	if err != nil {
 		return fmt.Errorf("look at hostInterface: %w", err)
 	}
-	if len(prefixes) == 0 {
+	if len(addrs) == 0 {
 		return badHost(a.config, "the interface has no address")
 	}
-	for _, p := range prefixes {
-		a.nodeAddrs = append(a.nodeAddrs, p.Addr())
+	for _, addr := range addrs {
+		a.nodeAddrs = append(a.nodeAddrs, addr.Prefix.Addr())
 	}
 	return nil
 }
 
 func badHost(c *conflist.VethHost, why string) error {
 	return &conflist.KeyError{
-		Key: "hostInterface", Value: c.HostInterface + " (" + why + ")",
+		Key: "hostInterface", Value: c.HostInterface, Problem: why,
 		Accepted: "an interface of the node with a global address, normally the parent of the pod's interface",
 	}
 }
@@ -197,36 +197,15 @@ func (a *attachment) lookAtPod(r *plugin.Request) error {
 	if err != nil {
 		return fmt.Errorf("look at the pod: %w", err)
 	}
-	index, err := a.eth.Index()
-	if err != nil {
-		return err
-	}
 	for _, v6 := range []bool{false, true} {
-		f := &family{v6: v6}
-		f.nodeAddrs = a.nodeAddrsOf(v6)
-		for _, addr := range addrs {
-			switch {
-			case addr.Prefix.Addr().Is6() != v6 || !addr.Usable():
-			case addr.Link == index:
-				f.podAddrs = append(f.podAddrs, addr.Prefix)
-				a.podAddrs = append(a.podAddrs, addr)
-			default:
-				f.source = addr.Prefix.Addr() // of another interface: the kernel might choose it
-			}
+		f, err := a.newFamily(v6, routing.Usable(addrs))
+		if err != nil {
+			return err
 		}
-		for _, cidr := range a.config.ServiceCIDR {
-			if cidr.Addr().Is6() == v6 {
-				f.services = append(f.services, cidr)
-			}
+		if len(f.podAddrs) > 0 && len(f.nodeAddrs) > 0 {
+			a.sortRoutes(f, routes, r.Gateway(v6))
+			a.families = append(a.families, f)
 		}
-		if len(f.podAddrs) == 0 || len(f.nodeAddrs) == 0 {
-			continue
-		}
-		if f.source.IsValid() {
-			f.source = f.pod()
-		}
-		a.sortRoutes(f, routes, r.Gateway(v6))
-		a.families = append(a.families, f)
 	}
 	if len(a.families) == 0 {
 		return plugin.Errorf(plugin.CodeConfig, "prevResult.ips: %s in the pod and hostInterface %s have no usable address of the same family; accepted: at least one in IPv4 or in IPv6",
@@ -236,6 +215,33 @@ func (a *attachment) lookAtPod(r *plugin.Request) error {
 		a.forceForwarding = a.pod.HasSysctl("net/ipv6/conf/" + a.eth.Name + "/force_forwarding")
 	}
 	return nil
+}
+
+// newFamily sorts the addresses: those of the node, and among the pod's those of its interface.
+func (a *attachment) newFamily(v6 bool, addrs []routing.Address) (*family, error) {
+	index, err := a.eth.Index()
+	if err != nil {
+		return nil, err
+	}
+	f := &family{v6: v6, nodeAddrs: a.nodeAddrsOf(v6), services: a.config.ServiceCIDR.V4()}
+	if v6 {
+		f.services = a.config.ServiceCIDR.V6()
+	}
+	others := false
+	for _, addr := range addrs {
+		switch {
+		case addr.Prefix.Addr().Is6() != v6:
+		case addr.Link == index:
+			f.podAddrs = append(f.podAddrs, addr.Prefix)
+			a.podAddrs = append(a.podAddrs, addr)
+		default:
+			others = true
+		}
+	}
+	if others && len(f.podAddrs) > 0 {
+		f.source = f.pod() // the kernel might choose one of another interface
+	}
+	return f, nil
 }
 
 // sortRoutes tells which routes of the pod's interface the underlay table gets and which leave the main
