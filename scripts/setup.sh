@@ -12,8 +12,6 @@ PATH=$PATH:/usr/sbin:/sbin
 need ip iproute2
 need nft nftables
 need iptables iptables
-need sysctl procps
-need ping iputils-ping
 need shellcheck shellcheck
 need /etc/ssl/certs/ca-certificates.crt ca-certificates # go fetches modules over TLS
 

@@ -1,0 +1,236 @@
+// Package lab builds a small world out of network namespaces, in which the tests, the demonstration and the
+// benchmarks attach pods with the real cnitool and send packets:
+//
+//	outside 192.0.2.2 ── router 10.10.20.1 ──┬── n1 10.10.20.152   pods .50 to .99
+//	                                         ├── n2 10.10.20.153   pods .100 to .149
+//	                                         ├── client 10.10.20.200
+//	                                         └── thief 10.10.20.201, which uses a pod as its router
+//
+// The same in IPv6 is fd20::152 and so on, and 2001:db8:2::2 outside. The wire is a bridge in a namespace of its own.
+// Nothing has a name in the file system and nothing of the machine that runs it is touched: when the process ends,
+// however it ends, the kernel takes the world down.
+//
+// Requests are answered by a Server, which tells whom it saw; KubeProxy stands in for kube-proxy; Dump writes down
+// everything that a node's kernel knows, to compare before and after.
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// Options is what differs between worlds. The zero value is a plain dual-stack one.
+type Options struct {
+	Stack         Stack  // families; both by default
+	HostInterface string // of the nodes, on the wire: "enp1s0" by default
+	MTU           int    // of the wire: 1500 by default
+	NarrowMTU     int    // of the path between the wire and outside, enforced by the router; 0: that of the wire
+	RPFilter      int    // of the nodes and the pods, on all, default and the host interface
+	ARPIgnore     int    // of the nodes and the pods
+	SrcValidMark  int    // of the nodes, on all
+	VIP           bool   // an address in the underlay subnet on each node's lo
+	NoGateway     bool   // the IPAM (the static plugin then) gives the pods neither a gateway nor a route
+
+	// Edit changes the conflist of a node before it is written.
+	Edit func(*Conflist)
+
+	// Tools is the directory of cnitool, macvlan, host-local and the other programs of the CNI project: $LAB_TOOLS,
+	// or .tools in the module. Plugins is that of the programs under test: $LAB_PLUGINS, or bin in the module.
+	Tools, Plugins string
+}
+
+// A World is two nodes on a wire, and who talks to them.
+type World struct {
+	Options Options
+
+	Wire    *Namespace // the bridge
+	Router  *Namespace
+	Outside *Namespace // a machine behind the router
+	Client  *Namespace // a machine on the wire
+	Thief   *Namespace // a machine on the wire that sends everything to where Steal tells
+	N1, N2  *Node
+}
+
+// New builds a world. The caller closes it.
+func New(o Options) (*World, error) {
+	if err := o.setDefaults(); err != nil {
+		return nil, err
+	}
+	w := &World{Options: o}
+	if err := w.build(); err != nil {
+		return nil, errors.Join(fmt.Errorf("build a world: %w", err), w.Close())
+	}
+	return w, nil
+}
+
+func (o *Options) setDefaults() error {
+	if len(o.Stack) == 0 {
+		o.Stack = DualStack
+	}
+	if o.HostInterface == "" {
+		o.HostInterface = "enp1s0"
+	}
+	if o.MTU == 0 {
+		o.MTU = 1500
+	}
+	for _, dir := range []struct {
+		path          *string
+		variable, sub string
+	}{{&o.Tools, "LAB_TOOLS", ".tools"}, {&o.Plugins, "LAB_PLUGINS", "bin"}} {
+		if *dir.path == "" {
+			*dir.path = os.Getenv(dir.variable)
+		}
+		if *dir.path == "" {
+			root, err := moduleRoot()
+			if err != nil {
+				return err
+			}
+			*dir.path = filepath.Join(root, dir.sub)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(o.Tools, "cnitool")); err != nil {
+		return fmt.Errorf("the CNI tools are missing, `make cni-tools` builds them: %w", err)
+	}
+	return nil
+}
+
+// moduleRoot is the nearest directory upwards that has a go.mod.
+func moduleRoot() (string, error) {
+	start, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("find the module: %w", err)
+	}
+	for dir := start; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", fmt.Errorf("no go.mod in %s or above it: set LAB_TOOLS and LAB_PLUGINS", start)
+		}
+	}
+}
+
+// build makes the namespaces first and then the cables between them.
+func (w *World) build() error {
+	var err error
+	for _, m := range []struct {
+		ns   **Namespace
+		name string
+	}{{&w.Wire, "wire"}, {&w.Router, "router"}, {&w.Outside, "outside"}, {&w.Client, "client"}, {&w.Thief, "thief"}} {
+		if *m.ns, err = newNamespace(m.name); err != nil {
+			return err
+		}
+	}
+	if w.N1, err = newNode(w, "n1", 50); err != nil {
+		return err
+	}
+	if w.N2, err = newNode(w, "n2", 100); err != nil {
+		return err
+	}
+	if err := w.Wire.IP(fmt.Sprintf("link add br0 mtu %d up type bridge", w.Options.MTU)); err != nil {
+		return err
+	}
+	for _, m := range []struct {
+		*Namespace
+		iface string
+		addr  Pair
+	}{
+		{w.Router, "eth0", routerWire},
+		{w.Client, "eth0", wireClient},
+		{w.Thief, "eth0", wireThief},
+		{w.N1.Namespace, w.Options.HostInterface, nodeOne},
+		{w.N2.Namespace, w.Options.HostInterface, nodeTwo},
+	} {
+		if err := w.plug(m.Namespace, m.iface, m.addr); err != nil {
+			return err
+		}
+	}
+	return w.buildOutside()
+}
+
+// plug connects a machine to the wire and gives it its addresses and, unless it is the router, its default route.
+func (w *World) plug(m *Namespace, iface string, addr Pair) error {
+	m.Addr = addr.In(w.Options.Stack)
+	err := w.Wire.IP(
+		fmt.Sprintf("link add %s mtu %d type veth peer name %s mtu %[2]d netns %[4]s", m.Name, w.Options.MTU, iface, m.Path()),
+		fmt.Sprintf("link set %s master br0 up", m.Name),
+	)
+	if err != nil {
+		return err
+	}
+	var lines []string
+	for _, f := range w.Options.Stack {
+		lines = append(lines, fmt.Sprintf("addr add %s/%d dev %s", addr.Of(f), underlay[f].Bits(), iface))
+	}
+	lines = append(lines, fmt.Sprintf("link set %s up", iface))
+	if m != w.Router {
+		for _, f := range w.Options.Stack {
+			lines = append(lines, fmt.Sprintf("route add default via %s", routerWire.Of(f)))
+		}
+	}
+	return m.IP(lines...)
+}
+
+// buildOutside makes the router's second leg and the machine behind it.
+func (w *World) buildOutside() error {
+	if err := w.Router.Sysctl(forwarding); err != nil {
+		return err
+	}
+	w.Outside.Addr = farClient.In(w.Options.Stack)
+	router := []string{fmt.Sprintf("link add eth1 mtu %d type veth peer name eth0 mtu %[1]d netns %[2]s", w.Options.MTU, w.Outside.Path())}
+	outside := []string{"link set eth0 up"}
+	var routes []string
+	for _, f := range w.Options.Stack {
+		router = append(router, fmt.Sprintf("addr add %s/%d dev eth1", routerFar.Of(f), farSubnet[f].Bits()))
+		outside = append(outside, fmt.Sprintf("addr add %s/%d dev eth0", farClient.Of(f), farSubnet[f].Bits()),
+			fmt.Sprintf("route add default via %s", routerFar.Of(f)))
+		routes = append(routes, fmt.Sprintf("route add %s via %s", LoadBalancer.Of(f), nodeOne.Of(f)))
+		if narrow := w.Options.NarrowMTU; narrow > 0 {
+			// More specific than the connected routes, which the kernel keeps for IPv6 whatever one replaces.
+			routes = append(routes, fmt.Sprintf("route add %s dev eth1 mtu %d", farClient.Of(f), narrow))
+			for _, half := range halves(underlay[f]) {
+				routes = append(routes, fmt.Sprintf("route add %s dev eth0 mtu %d", half, narrow))
+			}
+		}
+	}
+	if err := w.Router.IP(append(append(router, "link set eth1 up"), routes...)...); err != nil {
+		return err
+	}
+	return w.Outside.IP(outside...)
+}
+
+// forwarding makes a machine a router in both families.
+var forwarding = map[string]string{
+	"net/ipv4/ip_forward":              "1",
+	"net/ipv6/conf/all/forwarding":     "1",
+	"net/ipv6/conf/default/forwarding": "1",
+}
+
+// Steal makes the thief send everything but its own wire to the address: it uses a pod as its router. What is given
+// in addition is on the wire and goes there all the same.
+func (w *World) Steal(router Pair, also ...Pair) error {
+	var lines []string
+	for _, f := range w.Options.Stack {
+		lines = append(lines, fmt.Sprintf("route replace default via %s", router.Of(f)))
+		for _, p := range also {
+			lines = append(lines, fmt.Sprintf("route replace %s via %s", p.Of(f), router.Of(f)))
+		}
+	}
+	return w.Thief.IP(lines...)
+}
+
+// Close takes the world down.
+func (w *World) Close() error {
+	var errs []error
+	for _, n := range []*Node{w.N1, w.N2} {
+		if n != nil {
+			errs = append(errs, n.Close())
+		}
+	}
+	for _, n := range []*Namespace{w.Thief, w.Client, w.Outside, w.Router, w.Wire} {
+		errs = append(errs, n.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,167 @@
+package paths
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+
+	"underlay-cni/integration/lab"
+)
+
+// A Config is what differs between the worlds that the table is run in.
+type Config struct {
+	lab.Options
+	Flavour lab.Flavour // of kube-proxy
+	IPMasq  bool
+	Portmap bool // hostPorts are made by CNI's portmap plugin, which has its own use of the mark 0x2000
+	// Second is the pod that is on a network of its own, with other marks than those of the others: "a" or "b".
+	Second string
+}
+
+// A World is a lab.World with its pods attached, a server everywhere, and kube-proxy on both nodes.
+type World struct {
+	*lab.World
+	Config  Config
+	A, B, C *lab.Pod // A and B on N1, C on N2
+
+	machines map[string]*lab.Namespace
+	servers  map[string]*lab.Server
+	services map[string]lab.Service
+}
+
+// NodePorts and hostPorts of the Services, and a port where nobody listens.
+const (
+	nodePortA  = 30080
+	nodePortC  = 30081
+	nodePortNo = 30082
+	hostPortA  = 9000
+	closedPort = 9
+)
+
+// New builds the world. The caller closes it.
+func New(c Config) (*World, error) {
+	edit := c.Edit
+	c.Edit = func(list *lab.Conflist) {
+		if veth := list.Plugin("veth-host"); veth != nil {
+			veth["ipMasq"] = c.IPMasq
+		}
+		if c.Portmap {
+			list.Plugins = append(list.Plugins, map[string]any{
+				"type": "portmap", "backend": "iptables", "snat": true, "capabilities": map[string]any{"portMappings": true},
+			})
+		}
+		if edit != nil {
+			edit(list)
+		}
+	}
+	world, err := lab.New(c.Options)
+	if err != nil {
+		return nil, err
+	}
+	w := &World{World: world, Config: c, machines: map[string]*lab.Namespace{}, servers: map[string]*lab.Server{}}
+	if err := w.populate(); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	return w, nil
+}
+
+// populate attaches the pods, on both nodes at the same time, and starts what runs on the machines.
+func (w *World) populate() error {
+	var (
+		one, two       sync.WaitGroup
+		errOne, errTwo error
+	)
+	one.Go(func() {
+		if w.A, errOne = w.attach(w.N1, "a"); errOne == nil {
+			w.B, errOne = w.attach(w.N1, "b")
+		}
+	})
+	two.Go(func() { w.C, errTwo = w.attach(w.N2, "c") })
+	one.Wait()
+	two.Wait()
+	if err := errors.Join(errOne, errTwo); err != nil {
+		return err
+	}
+	for _, m := range []*lab.Namespace{
+		w.A.Namespace, w.B.Namespace, w.C.Namespace, w.N1.Namespace, w.N2.Namespace, w.Client, w.Outside, w.Thief,
+	} {
+		server, err := m.Serve()
+		if err != nil {
+			return err
+		}
+		w.machines[m.Name], w.servers[m.Name] = m, server
+	}
+	return w.serve()
+}
+
+// attach makes a pod and adds it to its node's network. The rp_filter of the node is written to the host end as well,
+// after the plugin has: udev does that on real nodes.
+func (w *World) attach(n *lab.Node, name string) (*lab.Pod, error) {
+	p, err := n.NewPod(name)
+	if err != nil {
+		return nil, err
+	}
+	if w.Config.Portmap && name == "a" {
+		var mappings []any
+		for _, proto := range []string{"tcp", "udp"} {
+			mappings = append(mappings, map[string]any{"hostPort": hostPortA, "containerPort": lab.Port, "protocol": proto})
+		}
+		p.Capabilities["portMappings"] = mappings
+	}
+	network := n.Conflist()
+	if name == w.Config.Second {
+		network = n.SecondConflist()
+	}
+	if err := n.AddTo(network, p); err != nil {
+		return nil, err
+	}
+	if end := p.HostEnd(); end != "" {
+		err = n.Sysctl(map[string]string{"net/ipv4/conf/" + end + "/rp_filter": fmt.Sprint(w.Options.RPFilter)})
+	}
+	return p, err
+}
+
+// serve makes the Services, one for each machine that is a backend.
+func (w *World) serve() error {
+	all := []lab.Service{
+		{Name: "a", Endpoint: w.A.Addr, Port: lab.Port, NodePort: nodePortA, HostPort: hostPortA, Balancer: lab.LoadBalancer, Local: true},
+		{Name: "b", Endpoint: w.B.Addr, Port: lab.Port},
+		{Name: "c", Endpoint: w.C.Addr, Port: lab.Port, NodePort: nodePortC},
+		{Name: "n1", Endpoint: w.N1.Addr, Port: lab.Port},
+		{Name: "n2", Endpoint: w.N2.Addr, Port: lab.Port},
+		{Name: "outside", Endpoint: w.Outside.Addr, Port: lab.Port},
+		{Name: "closed-a", Endpoint: w.A.Addr, Port: closedPort, NodePort: nodePortNo, Local: true},
+		{Name: "closed-c", Endpoint: w.C.Addr, Port: closedPort},
+	}
+	w.services = map[string]lab.Service{}
+	cluster := lab.Pair{V4: lab.ServiceCIDR[lab.IPv4].Addr(), V6: lab.ServiceCIDR[lab.IPv6].Addr()}
+	for i := range all {
+		cluster = lab.Pair{V4: cluster.V4.Next(), V6: cluster.V6.Next()}
+		all[i].Cluster = cluster
+		if w.Config.Portmap {
+			all[i].HostPort = 0
+		}
+		w.services[all[i].Name] = all[i]
+	}
+	return errors.Join(w.N1.KubeProxy(w.Config.Flavour, all), w.N2.KubeProxy(w.Config.Flavour, all))
+}
+
+// target is the address and the port of a machine or of a way into a Service, on the first node.
+func (w *World) target(name string, f lab.Family) netip.AddrPort {
+	kind, service, _ := strings.Cut(name, "/")
+	s := w.services[service]
+	switch kind {
+	case "svc":
+		return netip.AddrPortFrom(s.Cluster.Of(f), lab.ServicePort)
+	case "lb":
+		return netip.AddrPortFrom(s.Balancer.Of(f), lab.ServicePort)
+	case "nodeport":
+		return netip.AddrPortFrom(w.N1.Addr.Of(f), s.NodePort)
+	case "hostport":
+		return netip.AddrPortFrom(w.N1.Addr.Of(f), hostPortA)
+	default:
+		return netip.AddrPortFrom(w.machines[name].Addr.Of(f), lab.Port)
+	}
+}
