@@ -61,12 +61,13 @@ type Firewall interface {
 	Node(ns Namespace, n Node) Change
 	// Pod is the rule set in a pod. Its Revert deletes it.
 	Pod(ns Namespace, p Pod) Change
-	// NoPod is the absence of the rule set in a pod: its Apply deletes it, and does not mind if there
-	// is none.
-	NoPod(ns Namespace) Change
 	// Probe tells whether the backend works in a namespace, changing nothing.
 	Probe(ns Namespace) error
 }
+
+// NoPod is the absence of the rule set in a pod, whatever backend made it: its Apply deletes it, and does not
+// mind if there is none.
+func NoPod(ns Namespace) Change { return &noTable{ns, podTable} }
 
 // The names of the backends, as in the configuration.
 const (

@@ -274,8 +274,6 @@ func (n *noTable) Verify() error {
 
 func (n *noTable) Revert() error { return nil }
 
-func (nftBackend) NoPod(ns Namespace) Change { return &noTable{ns, podTable} }
-
 // Probe asks for the tables of family inet: a kernel without nf_tables, or without that family, says so.
 func (nftBackend) Probe(ns Namespace) error {
 	c, err := connect(ns)

@@ -59,8 +59,15 @@ func TestDelNeedsNothing(t *testing.T) {
 		"as ever":         (*lab.Pod).Path,
 		"no netns":        func(*lab.Pod) string { return "" },
 		"netns gone":      func(p *lab.Pod) string { path := p.Path(); must(t, p.Close()); return path },
-		"not a netns":     func(*lab.Pod) string { return "/proc/self/status" }, // as a mount point that has lost its mount
 		"the node itself": func(p *lab.Pod) string { return p.Node.Path() },
+		// What is left of /run/netns/NAME when its mount has gone.
+		"a plain file": func(*lab.Pod) string {
+			path := filepath.Join(t.TempDir(), "netns")
+			must(t, os.WriteFile(path, nil, 0o600))
+			return path
+		},
+		"a file of proc":            func(*lab.Pod) string { return "/proc/self/status" },
+		"another kind of namespace": func(*lab.Pod) string { return "/proc/self/ns/mnt" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

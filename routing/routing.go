@@ -32,6 +32,8 @@ type Namespace struct {
 	fd   netns.NsHandle
 	self netns.NsHandle // the process's own namespace, to return to; shared, not owned
 	conn *conn
+
+	sysctls map[string]int // directories below /proc/sys that openSysctl has looked up
 }
 
 // Self opens the network namespace of the calling process: the node's, for a CNI plugin.
@@ -43,21 +45,34 @@ func Self() (*Namespace, error) {
 	return open("", fd, fd)
 }
 
-// Open opens the network namespace at path, which must be an nsfs file (see network_namespaces(7)).
-// The error is fs.ErrNotExist, in the sense of errors.Is, when nothing is there.
+// Open opens the network namespace at path, an nsfs file (see network_namespaces(7)). The error is
+// fs.ErrNotExist, in the sense of errors.Is, when nothing is there, and ErrNoNamespace when something else
+// is: a file that has lost its mount, or a namespace of another kind.
 func (n *Namespace) Open(path string) (*Namespace, error) {
-	if err := isNamespace(path); err != nil {
-		return nil, err
-	}
 	fd, err := netns.GetFromPath(path)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
+	if !isNetns(int(fd)) {
+		_ = fd.Close()
+		return nil, fmt.Errorf("open %s: %w", path, ErrNoNamespace)
+	}
 	return open(path, fd, n.fd)
 }
 
+// isNetns tells a network namespace from other files, before setns(2) says only EINVAL. Before Linux 4.11
+// the kind of a namespace cannot be asked for.
+func isNetns(fd int) bool {
+	var fs unix.Statfs_t
+	if unix.Fstatfs(fd, &fs) != nil || fs.Type != unix.NSFS_MAGIC {
+		return false
+	}
+	kind, err := unix.IoctlRetInt(fd, unix.NS_GET_NSTYPE)
+	return err != nil || kind == unix.CLONE_NEWNET
+}
+
 func open(path string, fd, self netns.NsHandle) (*Namespace, error) {
-	n := &Namespace{Path: path, fd: fd, self: self}
+	n := &Namespace{Path: path, fd: fd, self: self, sysctls: map[string]int{}}
 	err := n.Do(func() (err error) {
 		n.conn, err = dial()
 		return err
@@ -69,18 +84,6 @@ func open(path string, fd, self netns.NsHandle) (*Namespace, error) {
 	return n, nil
 }
 
-// isNamespace tells a namespace file from any other: setns(2) on the wrong file says only EINVAL.
-func isNamespace(path string) error {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(path, &fs); err != nil {
-		return fmt.Errorf("open %s: %w", path, err)
-	}
-	if fs.Type != unix.NSFS_MAGIC && fs.Type != unix.PROC_SUPER_MAGIC {
-		return fmt.Errorf("open %s: %w", path, ErrNoNamespace)
-	}
-	return nil
-}
-
 // ErrNoNamespace is returned for a path that exists but is not a network namespace.
 var ErrNoNamespace = errors.New("not a network namespace")
 
@@ -88,6 +91,9 @@ var ErrNoNamespace = errors.New("not a network namespace")
 // else holds it.
 func (n *Namespace) Close() {
 	n.conn.close()
+	for _, dir := range n.sysctls {
+		_ = unix.Close(dir)
+	}
 	_ = n.fd.Close()
 }
 

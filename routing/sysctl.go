@@ -10,9 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Sysctls are values of one directory below /proc/sys/net, which belongs to the network namespace of the
-// thread that opens it. They go together because the directory is what takes time to find: the kernel
-// keeps those of the same name of all namespaces in one list.
+// Sysctls are values of one directory below /proc/sys/net: net/ipv4/conf/all, or that of an interface.
 type Sysctls struct {
 	NS     *Namespace
 	Dir    string // with slashes, since interface names may hold dots: net/ipv4/conf/eth0.100
@@ -71,34 +69,53 @@ func (s *Sysctls) Revert() error {
 	return err
 }
 
-// each opens the keys of some values, one after the other, inside the namespace.
+// each opens the keys of some values, one after the other.
 func (s *Sysctls) each(values []Value, mode int, f func(fd int, v Value) error) error {
-	if len(values) == 0 {
-		return nil
-	}
-	return s.NS.Do(func() error {
-		dir, err := unix.Open("/proc/sys/"+s.Dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	for _, v := range values {
+		fd, err := s.NS.openSysctl(s.Dir+"/"+v.Key, mode)
+		if err == nil {
+			err = f(fd, v)
+			_ = unix.Close(fd)
+		}
 		if err != nil {
-			return fmt.Errorf("sysctl %s: %w", s.Dir, err)
+			return fmt.Errorf("sysctl %s/%s: %w", s.Dir, v.Key, err)
 		}
-		defer unix.Close(dir)
-		for _, v := range values {
-			fd, err := unix.Openat(dir, v.Key, mode|unix.O_CLOEXEC, 0)
-			if err == nil {
-				err = f(fd, v)
-				_ = unix.Close(fd)
-			}
-			if err != nil {
-				return fmt.Errorf("sysctl %s/%s: %w", s.Dir, v.Key, err)
-			}
-		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // HasSysctl reports whether the kernel has a key below /proc/sys, given with slashes.
 func (n *Namespace) HasSysctl(key string) bool {
-	return n.Do(func() error { return unix.Access("/proc/sys/"+key, unix.F_OK) }) == nil
+	fd, err := n.openSysctl(key, unix.O_PATH)
+	if err != nil {
+		return false
+	}
+	_ = unix.Close(fd)
+	return true
+}
+
+// openSysctl opens a key such as net/ipv4/conf/eth0/rp_filter. What is below /proc/sys/net belongs to the
+// network namespace of the thread that looks it up; and the kernel keeps the names there of all namespaces
+// in one list, so that the look-up of "ipv4" takes longer with every pod of the node. So the directory of
+// the first three names is looked up once, and what is in it belongs to its namespace by then.
+func (n *Namespace) openSysctl(key string, mode int) (int, error) {
+	names := strings.SplitAfterN(key, "/", 4)
+	if len(names) < 4 {
+		return -1, unix.ENOENT
+	}
+	path := strings.Join(names[:3], "")
+	dir, ok := n.sysctls[path]
+	if !ok {
+		err := n.Do(func() (err error) {
+			dir, err = unix.Open("/proc/sys/"+path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+			return err
+		})
+		if err != nil {
+			return -1, err
+		}
+		n.sysctls[path] = dir
+	}
+	return unix.Openat(dir, names[3], mode|unix.O_CLOEXEC, 0)
 }
 
 // These two are package os without its poller: procfs says that sysctls can be polled, and to register

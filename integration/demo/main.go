@@ -110,16 +110,23 @@ func elsewhere(c paths.Config) (err error) {
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // share makes a node's conflist the shipped one, with the ranges of addresses that are the node's.
-func share(c *lab.Conflist, list *lab.Conflist) {
-	ranges := c.Plugin("macvlan")["ipam"].(map[string]any)["ranges"]
+func share(c, list *lab.Conflist) {
+	own := c.Plugin("macvlan")
 	c.Name, c.CNIVersion, c.Plugins = list.Name, list.CNIVersion, nil
 	for _, p := range list.Plugins {
 		c.Plugins = append(c.Plugins, maps.Clone(p))
 	}
-	macvlan := c.Plugin("macvlan")
-	ipam := maps.Clone(macvlan["ipam"].(map[string]any))
-	ipam["ranges"] = ranges
-	macvlan["ipam"] = ipam
+	ipam, ok := own["ipam"].(map[string]any)
+	if !ok {
+		return
+	}
+	shared, ok := list.Plugin("macvlan")["ipam"].(map[string]any)
+	if !ok {
+		return
+	}
+	ours := maps.Clone(shared)
+	ours["ranges"] = ipam["ranges"]
+	c.Plugin("macvlan")["ipam"] = ours
 }
 
 // operatorsView prints the commands of the runbook with their output.

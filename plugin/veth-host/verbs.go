@@ -38,16 +38,22 @@ func check(r *plugin.Request) (*plugin.Plan, error) {
 }
 
 // del plans the removal of what the ADD left on the node, from the attachment alone, and in the pod while
-// that is there. The pod's part waits for an RCU grace period of its own, so both run at the same time.
+// that is there. Deleting the link and deleting the pod's firewall rules both wait for the kernel's RCU, so
+// that they do it at the same time; what is quick comes before the link, whose deletion holds it up.
 func del(r *plugin.Request) ([]*plugin.Plan, error) {
 	_, _ = decode(r) // for the log: a DEL works with any configuration
-	node := new(plugin.Plan)
-	remove(node, r.Node, r.HostEnd(), r.Owner())
-	if r.Pod == nil {
-		return []*plugin.Plan{node}, nil
+	links := new(plugin.Plan)
+	plans := []*plugin.Plan{links}
+	var err error
+	if r.Pod != nil {
+		if err = leave(links, r.Pod, r.Pod.Link(r.IfName)); err == nil {
+			rules := new(plugin.Plan)
+			rules.Add(firewall.NoPod(r.Pod))
+			plans = append(plans, rules)
+		}
 	}
-	pod, err := leave(r.Pod, r.Pod.Link(r.IfName))
-	return []*plugin.Plan{node, pod}, err
+	remove(links, r.Node, r.HostEnd(), r.Owner())
+	return plans, err
 }
 
 // remove plans the end of one host end: the rules by its name, then the pair, which takes the routes, the
@@ -60,15 +66,11 @@ func remove(p *plugin.Plan, node *routing.Namespace, hostEnd string, owner routi
 }
 
 // leave plans the end of what is in the pod beside the veth pair: the interface gets its default routes
-// back, and the rules, the underlay table and the firewall rules go.
-func leave(pod *routing.Namespace, eth *routing.Link) (*plugin.Plan, error) {
-	p := new(plugin.Plan)
+// back, and the rules and the underlay table go.
+func leave(p *plugin.Plan, pod *routing.Namespace, eth *routing.Link) error {
 	routes, err := pod.Routes(eth)
-	switch {
-	case errors.Is(err, routing.ErrNoLink): // its routes are gone with it
-		err = nil
-	case err != nil:
-		err = fmt.Errorf("look at the pod: %w", err)
+	if err != nil && !errors.Is(err, routing.ErrNoLink) { // without the interface its routes are gone
+		return fmt.Errorf("look at the pod: %w", err)
 	}
 	for _, r := range routes {
 		if r.InTable(tableUnderlay) && r.IsDefault() {
@@ -92,11 +94,7 @@ func leave(pod *routing.Namespace, eth *routing.Link) (*plugin.Plan, error) {
 			p.Add(&routing.NoRule{Rule: &routing.Rule{NS: pod, V6: v6, Pref: rule.pref, Table: pod.Table(rule.table)}})
 		}
 	}
-	fw, openErr := firewall.Open(firewall.Auto)
-	if openErr == nil {
-		p.Add(fw.NoPod(pod))
-	}
-	return p, err
+	return nil
 }
 
 // gc plans the removal of what belongs to the network and to no valid attachment. Without a list only
