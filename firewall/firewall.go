@@ -65,10 +65,6 @@ type Firewall interface {
 	Probe(ns Namespace) error
 }
 
-// NoPod is the absence of the rule set in a pod, whatever backend made it: its Apply deletes it, and does not
-// mind if there is none.
-func NoPod(ns Namespace) Change { return &noTable{ns, podTable} }
-
 // The names of the backends, as in the configuration.
 const (
 	Auto     = "auto"

@@ -227,52 +227,23 @@ func (t *table) compare(c *nftables.Conn, chains []int) (state, err error) {
 	return errors.Join(diffs...), nil
 }
 
-// Revert deletes the table if Apply created it and nobody else relies on it.
+// Revert deletes the table if Apply created it and nobody else relies on it. It is no error if it is
+// already gone.
 func (t *table) Revert() error {
 	if t.shared || !t.added {
 		return nil
 	}
-	return (&noTable{t.ns, t.name}).Apply()
-}
-
-// noTable is the absence of a table.
-type noTable struct {
-	ns   Namespace
-	name string
-}
-
-func (n *noTable) String() string { return "nft delete table inet " + n.name }
-
-func (n *noTable) Apply() error {
-	c, err := connect(n.ns)
+	c, err := connect(t.ns)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = c.CloseLasting() }()
-	c.DelTable(&nftables.Table{Name: n.name, Family: nftables.TableFamilyINet})
+	c.DelTable(t.netlink())
 	if err := c.Flush(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
 }
-
-func (n *noTable) Verify() error {
-	c, err := connect(n.ns)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = c.CloseLasting() }()
-	tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
-	if err != nil {
-		return fmt.Errorf("list tables: %w", err)
-	}
-	if slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == n.name }) {
-		return fmt.Errorf("table inet %s is still there", n.name)
-	}
-	return nil
-}
-
-func (n *noTable) Revert() error { return nil }
 
 // Probe asks for the tables of family inet: a kernel without nf_tables, or without that family, says so.
 func (nftBackend) Probe(ns Namespace) error {

@@ -80,8 +80,11 @@ func (p *Plan) Revert() error {
 	return errors.Join(errs...)
 }
 
-// applyAll makes every change, to the end whatever fails: the way to remove things.
+// applyAll makes every change, to the end whatever fails: the way to remove things. A nil plan is empty.
 func (p *Plan) applyAll(log *slog.Logger) error {
+	if p == nil {
+		return nil
+	}
 	var first Change
 	var errs []error
 	for _, c := range p.changes {

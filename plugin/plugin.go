@@ -11,11 +11,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"runtime/debug"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
@@ -37,10 +35,10 @@ type Plugin struct {
 	Add func(*Request) (*Plan, error)
 	// Check plans the attachment as it should be by now.
 	Check func(*Request) (*Plan, error)
-	// Del plans removals: every one of them is tried, and those of different plans at the same time.
-	Del func(*Request) ([]*Plan, error)
+	// Del plans removals, every one of which is tried. What it could plan counts even beside an error.
+	Del func(*Request) (*Plan, error)
 	// GC plans removals, as Del does.
-	GC func(*Request) ([]*Plan, error)
+	GC func(*Request) (*Plan, error)
 	// Status tells whether an ADD could succeed.
 	Status func(*Request) error
 }
@@ -132,16 +130,16 @@ func (m *run) del(r *Request) error {
 	if m.Del == nil {
 		return nil
 	}
-	plans, err := m.Del(r)
-	return quiet(applyAll(r.log, plans, err))
+	plan, err := m.Del(r)
+	return quiet(errors.Join(err, plan.applyAll(r.log)))
 }
 
 func (m *run) gc(r *Request) error {
 	if m.GC == nil {
 		return nil
 	}
-	plans, err := m.GC(r)
-	return quiet(applyAll(r.log, plans, err))
+	plan, err := m.GC(r)
+	return quiet(errors.Join(err, plan.applyAll(r.log)))
 }
 
 func (m *run) status(r *Request) error {
@@ -153,19 +151,6 @@ func (m *run) status(r *Request) error {
 
 func (m *run) notImplemented(verb string) error {
 	return types.NewError(CodeConfig, fmt.Sprintf("%s: %s is not implemented in this release", m.Name, verb), "")
-}
-
-// applyAll applies plans at the same time, each of them to its end whatever fails, and joins their errors
-// with the one of making the plans.
-func applyAll(log *slog.Logger, plans []*Plan, err error) error {
-	errs := make([]error, len(plans)+1)
-	errs[len(plans)] = err
-	var wg sync.WaitGroup
-	for i, p := range plans {
-		wg.Go(func() { errs[i] = p.applyAll(log) })
-	}
-	wg.Wait()
-	return errors.Join(errs...)
 }
 
 // quiet keeps the words out of an error of a DEL that containerd takes for success: it swallows the

@@ -11,13 +11,13 @@ import (
 )
 
 // Announce tells the wire which hardware address the addresses of an interface have now: gratuitous
-// ARP (RFC 5227, section 3) and unsolicited neighbour advertisements (RFC 4861, section 7.2.6). With
+// ARP (RFC 5227, section 2.3) and unsolicited neighbour advertisements (RFC 4861, section 7.2.6). With
 // ipvlan an address that moves between nodes changes its hardware address.
 //
-// The kernel itself sends the ARP: asked to resolve an address of its own, it broadcasts a request
-// whose sender and target are that address, which is what an announcement is. A packet socket would
-// cost an RCU grace period (8 to 16 ms) when it is closed; only a secondary address of its subnet needs
-// one, because the kernel's request names the primary as its sender.
+// The kernel itself sends the ARP, three times, a second apart and while nobody waits: a frame to all takes
+// milliseconds where 1000 pods share the wire, and closing a packet socket costs an RCU grace period (8 to
+// 16 ms). Only a secondary address of its subnet needs one, because the kernel names the primary as the
+// sender of its requests.
 func (n *Namespace) Announce(l *Link, addresses []Address) error {
 	attrs, err := l.Attrs()
 	if err != nil {
@@ -35,22 +35,20 @@ func (n *Namespace) Announce(l *Link, addresses []Address) error {
 				return arping.GratuitousArpOverIface(ip.AsSlice(), iface)
 			}))
 		default:
-			errs = append(errs, n.resolveSelf(ip, attrs.Index))
+			errs = append(errs, n.probeSelf(ip, attrs.Index))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// resolveSelf makes the kernel resolve one of its own addresses; the neighbour entry that this takes
-// goes at once, the request has been sent by then.
-func (n *Namespace) resolveSelf(ip netip.Addr, index int) error {
-	const use = 0x01 // NTF_USE
-	dst := attr(unix.NDA_DST, ip.AsSlice())
-	err := n.request(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, &ndmsg{family: v4, index: index, flags: use}, dst)
-	if err == nil {
-		err = n.request(unix.RTM_DELNEIGH, 0, &ndmsg{family: v4, index: index}, dst)
-	}
-	if err != nil && !errors.Is(err, unix.ENOENT) {
+// probeSelf makes the kernel confirm a neighbour whose address is its own and whose hardware address is
+// everybody's: it broadcasts requests whose sender and target are that address, which is what an announcement
+// is. Nobody answers, so the neighbour ends as FAILED, and nobody will ever look it up.
+func (n *Namespace) probeSelf(ip netip.Addr, index int) error {
+	everybody := []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+	err := n.request(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE,
+		&ndmsg{family: v4, index: index, state: unix.NUD_PROBE}, attr(unix.NDA_DST, ip.AsSlice()), attr(unix.NDA_LLADDR, everybody))
+	if err != nil {
 		return fmt.Errorf("announce %s: %w", ip, err)
 	}
 	return nil

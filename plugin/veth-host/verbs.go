@@ -38,22 +38,19 @@ func check(r *plugin.Request) (*plugin.Plan, error) {
 }
 
 // del plans the removal of what the ADD left on the node, from the attachment alone, and in the pod while
-// that is there. Deleting the link and deleting the pod's firewall rules both wait for the kernel's RCU, so
-// that they do it at the same time; what is quick comes before the link, whose deletion holds it up.
-func del(r *plugin.Request) ([]*plugin.Plan, error) {
+// that is there. What is quick comes before the link, whose deletion takes the kernel's routing lock.
+//
+// The pod's firewall rules stay: they name nothing but the pod's own interfaces, the next ADD in the same pod
+// finds them, and deleting them would take another RCU grace period of a pod that is going as a rule.
+func del(r *plugin.Request) (*plugin.Plan, error) {
 	_, _ = decode(r) // for the log: a DEL works with any configuration
-	links := new(plugin.Plan)
-	plans := []*plugin.Plan{links}
+	p := new(plugin.Plan)
 	var err error
 	if r.Pod != nil {
-		if err = leave(links, r.Pod, r.Pod.Link(r.IfName)); err == nil {
-			rules := new(plugin.Plan)
-			rules.Add(firewall.NoPod(r.Pod))
-			plans = append(plans, rules)
-		}
+		err = leave(p, r.Pod, r.Pod.Link(r.IfName))
 	}
-	remove(links, r.Node, r.HostEnd(), r.Owner())
-	return plans, err
+	remove(p, r.Node, r.HostEnd(), r.Owner())
+	return p, err
 }
 
 // remove plans the end of one host end: the rules by its name, then the pair, which takes the routes, the
@@ -99,7 +96,7 @@ func leave(p *plugin.Plan, pod *routing.Namespace, eth *routing.Link) error {
 
 // gc plans the removal of what belongs to the network and to no valid attachment. Without a list only
 // what is provably dead goes: a host end without a peer, a rule whose interface is gone.
-func gc(r *plugin.Request) ([]*plugin.Plan, error) {
+func gc(r *plugin.Request) (*plugin.Plan, error) {
 	_, _ = decode(r) // for the log
 	valid, listed, err := r.ValidAttachments()
 	if err != nil {
@@ -131,7 +128,7 @@ func gc(r *plugin.Request) ([]*plugin.Plan, error) {
 			p.Add(&routing.NoIif{NS: r.Node, Pref: prefPod, Iif: name})
 		}
 	}
-	return []*plugin.Plan{p}, nil
+	return p, nil
 }
 
 // status tells whether an ADD could succeed: hostInterface is there, up and has an address, and a firewall
