@@ -27,7 +27,8 @@ const HostEndPrefix = "veth"
 
 // Owner is what the host end says about whose it is.
 func (a Attachment) Owner() routing.Owner {
-	return routing.Owner{Alias: a.alias(), Group: Group(a.Network)}
+	host, _ := a.MACs()
+	return routing.Owner{Alias: a.alias(), Group: Group(a.Network), MAC: host}
 }
 
 // alias is network/containerID/ifname, cut to what the kernel takes (IFALIASZ is 256, with a NUL).

@@ -55,7 +55,7 @@ func (p *Plan) apply(log *slog.Logger) error {
 		err := c.Apply()
 		logChange(log, c, err)
 		if err != nil {
-			details := fmt.Sprintf("undone: all %d changes before it", i)
+			details := "undone: all that this request had done; what the network's pods share stays"
 			if undo := p.Revert(); undo != nil {
 				details = "could not be undone: " + undo.Error()
 			}
@@ -63,7 +63,9 @@ func (p *Plan) apply(log *slog.Logger) error {
 		}
 	}
 	if p.then != nil {
-		_ = p.then()
+		if err := p.then(); err != nil {
+			log.Warn("afterwards", "error", err.Error())
+		}
 	}
 	return nil
 }

@@ -44,8 +44,8 @@ func dial() (*conn, error) {
 
 func (c *conn) close() { _ = unix.Close(c.fd) }
 
-// errInterrupted says that the objects changed while they were being listed.
-var errInterrupted = errors.New("dump interrupted")
+// ErrInterrupted says that objects kept changing while they were being listed.
+var ErrInterrupted = errors.New("dump interrupted")
 
 // exchange sends one request and passes the answers on until the kernel has finished it: to the end of a
 // dump, to the acknowledgement of a change, or to the one object that was asked for.
@@ -84,7 +84,7 @@ func (c *conn) exchange(request, flags int, each func([]byte) error, parts ...nl
 				case err != nil:
 					return err
 				case failed == nil && interrupted:
-					return errInterrupted
+					return ErrInterrupted
 				default:
 					return failed
 				}
@@ -149,7 +149,7 @@ func (n *Namespace) dump(request int, f family, restart func(), each func([]byte
 	for range 5 {
 		restart()
 		err = n.conn.exchange(request, unix.NLM_F_DUMP, ofFamily, parts...)
-		if !errors.Is(err, errInterrupted) {
+		if !errors.Is(err, ErrInterrupted) {
 			return err
 		}
 	}
