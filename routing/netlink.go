@@ -105,7 +105,7 @@ func ackError(m syscall.NetlinkMessage) error {
 	if len(m.Data) < 4 {
 		return nil
 	}
-	errno := unix.Errno(-int32(nl.NativeEndian().Uint32(m.Data)))
+	errno := unix.Errno(-int32(uint32Of(m.Data)))
 	if errno == 0 {
 		return nil
 	}
@@ -160,4 +160,8 @@ func attr(kind int, data []byte) *nl.RtAttr { return nl.NewRtAttr(kind, data) }
 
 func attr32(kind int, value uint32) *nl.RtAttr { return attr(kind, nl.Uint32Attr(value)) }
 
-func uint32Of(b []byte) uint32 { return nl.NativeEndian().Uint32(b) }
+func uint32Of(b []byte) uint32 { return native.Uint32(b) }
+
+// native is the byte order of netlink. Package nl finds it out at its first use, without a lock: so that use is
+// here, before there are two of them.
+var native = nl.NativeEndian()
