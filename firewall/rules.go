@@ -77,6 +77,9 @@ func postrouting(n Node) (rules []rule) {
 	// source: only what goes back into a pod, or to a Service, may be translated.
 	snat(iifgroup(n.Group), oifgroup(n.Group), ctMark(n.ServiceMark, true))
 	snat(iifgroup(n.Group), ctStatusDNAT(), ctMark(n.ServiceMark, true))
+	for _, cidr := range n.ServiceCIDRs { // by IPVS, which does not DNAT
+		snat(iifgroup(n.Group), ctDaddr(cidr))
+	}
 	return rules
 }
 

@@ -46,6 +46,7 @@ type family struct {
 	services  []netip.Prefix // serviceCidr
 	source    netip.Addr     // of routes in the pod; not valid where the kernel's choice is right
 	gateway   bool           // the pod has an underlay gateway
+	l3s       bool           // the pod's interface is an ipvlan in mode l3s
 
 	routes   []*routing.Route // of the pod's interface, as the underlay table is to hold them
 	replaced []*routing.Route // those of them that leave the main table
@@ -70,8 +71,13 @@ func (f *family) metric() int {
 }
 
 // returned are the destinations of Service packets that the node returns to the pod: all of them where
-// the pod has a gateway, else those on the pod's own link.
+// the pod has a gateway, else those on the pod's own link. An ipvlan in mode l3s delivers what it receives
+// to the pod's sockets, past the pod's netfilter, which could not translate the answers: then there are
+// none, and the node sends such packets out itself.
 func (f *family) returned() (dsts []netip.Prefix) {
+	if f.l3s {
+		return nil
+	}
 	if f.gateway {
 		return []netip.Prefix{f.all()}
 	}
@@ -219,11 +225,11 @@ func (a *attachment) lookAtPod(r *plugin.Request) error {
 
 // newFamily sorts the addresses: those of the node, and among the pod's those of its interface.
 func (a *attachment) newFamily(v6 bool, addrs []routing.Address) (*family, error) {
-	index, err := a.eth.Index()
+	eth, err := a.eth.Attrs()
 	if err != nil {
 		return nil, err
 	}
-	f := &family{v6: v6, nodeAddrs: a.nodeAddrsOf(v6), services: a.config.ServiceCIDR.V4()}
+	f := &family{v6: v6, l3s: eth.L3S, nodeAddrs: a.nodeAddrsOf(v6), services: a.config.ServiceCIDR.V4()}
 	if v6 {
 		f.services = a.config.ServiceCIDR.V6()
 	}
@@ -231,7 +237,7 @@ func (a *attachment) newFamily(v6 bool, addrs []routing.Address) (*family, error
 	for _, addr := range addrs {
 		switch {
 		case addr.Prefix.Addr().Is6() != v6:
-		case addr.Link == index:
+		case addr.Link == eth.Index:
 			f.podAddrs = append(f.podAddrs, addr.Prefix)
 			a.podAddrs = append(a.podAddrs, addr)
 		default:
