@@ -75,6 +75,9 @@ const (
 // ErrUnavailable says that no backend works here, or that the one asked for does not.
 var ErrUnavailable = errors.New("firewall backend is not available")
 
+// ErrChanging says that somebody else keeps changing the same rule set. Nothing is wrong but the moment.
+var ErrChanging = errors.New("keeps changing")
+
 // Open chooses the backend by its name in the configuration. Auto is nftables in this release. The error
 // wraps ErrUnavailable.
 func Open(name string) (Firewall, error) {

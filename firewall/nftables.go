@@ -131,7 +131,7 @@ func (t *table) Apply() error {
 			return err
 		}
 	}
-	return fmt.Errorf("table inet %s keeps changing", t.name)
+	return fmt.Errorf("table inet %s: %w", t.name, ErrChanging)
 }
 
 // all are the numbers of all chains.

@@ -30,7 +30,10 @@ const (
 )
 
 // codeOf is the code of a failed change, by what it is about.
-func codeOf(c Change) uint {
+func codeOf(c Change, err error) uint {
+	if errors.Is(err, firewall.ErrChanging) {
+		return CodeTryAgain
+	}
 	switch c.(type) {
 	case *routing.Veth, *routing.LinkUp, *routing.NoLink:
 		return CodeVeth

@@ -52,7 +52,7 @@ func (n *Namespace) Addresses(l *Link) ([]Address, error) {
 		msg := nl.NewIfAddrmsg(int(f))
 		msg.Index = uint32(index)
 		before := len(all)
-		err := n.dump(unix.RTM_GETADDR, func() { all = all[:before] }, func(m []byte) error {
+		err := n.dump(unix.RTM_GETADDR, f, func() { all = all[:before] }, func(m []byte) error {
 			a, err := parseAddress(m)
 			if err == nil && (index == 0 || a.Link == index) {
 				all = append(all, a)

@@ -252,7 +252,7 @@ func (n *Namespace) Routes(dev *Link) (routes []*Route, err error) {
 	}
 	for _, f := range []family{v4, v6} {
 		before := len(routes)
-		err := n.dump(unix.RTM_GETROUTE, func() { routes = routes[:before] }, func(m []byte) error {
+		err := n.dump(unix.RTM_GETROUTE, f, func() { routes = routes[:before] }, func(m []byte) error {
 			d, err := parseRoute(m)
 			if err == nil && d.plain() && d.leavesBy(index) {
 				routes = append(routes, &Route{

@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"runtime"
 	"time"
 
@@ -138,13 +137,6 @@ func (n *Namespace) line(format string, args ...any) string {
 		return s
 	}
 	return "nsenter --net=" + n.Path + " " + s
-}
-
-// HasIPv6 reports whether the kernel has IPv6 at all: with ipv6.disable=1 no socket, route or sysctl
-// of that family exists. (An interface whose disable_ipv6 is 1 is another matter.)
-func HasIPv6() bool {
-	_, err := os.Stat("/proc/sys/net/ipv6")
-	return err == nil
 }
 
 // A family is AF_INET or AF_INET6, with the flag that ip(8) takes for it.

@@ -161,7 +161,7 @@ type rule struct {
 
 // rules lists the rules of one family.
 func (n *Namespace) rules(f family) (rules []rule, err error) {
-	err = n.dump(unix.RTM_GETRULE, func() { rules = nil }, func(m []byte) error {
+	err = n.dump(unix.RTM_GETRULE, f, func() { rules = nil }, func(m []byte) error {
 		r, err := parseRule(m)
 		rules = append(rules, r)
 		return err
