@@ -104,7 +104,10 @@ func (n *Node) Conflist() *Conflist {
 	}
 	c := &Conflist{CNIVersion: "1.0.0", Name: "cni0", Plugins: []map[string]any{
 		wire,
-		{"type": "veth-host", "hostInterface": o.HostInterface, "containerInterface": "veth0", "serviceCidr": services, "ipMasq": true},
+		{
+			"type": "veth-host", "hostInterface": o.HostInterface, "containerInterface": "veth0",
+			"serviceCidr": services, "ipMasq": true, "firewall": o.Firewall,
+		},
 	}}
 	if o.Edit != nil {
 		o.Edit(c)

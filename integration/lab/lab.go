@@ -15,6 +15,7 @@
 package lab
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -27,6 +28,7 @@ type Options struct {
 	Stack         Stack  // families; both by default
 	HostInterface string // of the nodes, on the wire: "enp1s0" by default
 	Parent        Parent // of the pods' interfaces: $LAB_PARENT, or macvlan
+	Firewall      string // of veth-host: $LAB_FIREWALL, or what it chooses by itself
 	MTU           int    // of the wire: 1500 by default
 	NarrowMTU     int    // of the path between the wire and outside, enforced by the router; 0: that of the wire
 	RPFilter      int    // of the nodes and the pods, on all, default and the host interface
@@ -73,6 +75,9 @@ func (o *Options) setDefaults() error {
 	}
 	if o.HostInterface == "" {
 		o.HostInterface = "enp1s0"
+	}
+	if o.Firewall == "" {
+		o.Firewall = cmp.Or(os.Getenv("LAB_FIREWALL"), "auto")
 	}
 	if o.Parent == "" {
 		o.Parent = defaultParent()

@@ -66,8 +66,8 @@ func (way path) follow(w *World, f lab.Family, p lab.Proto) error {
 		return fmt.Errorf("%s did not answer to %s: %w", way.server, sees, err)
 	}
 	back := way.back
-	if back == "eth0" && w.Options.Parent == lab.IPvlanL3S {
-		back = "" // what comes in by eth0 passes no netfilter of the pod, which cannot tell; the node sees both ways
+	if w.Options.Parent == lab.IPvlanL3S {
+		back = "" // requests come in by eth0, past the pod's netfilter, and the node sees the answers of both interfaces
 	}
 	return errors.Join(
 		leaves(atClient, way.by, p, request),
