@@ -76,23 +76,27 @@ func (n *Node) restore(orders, program string, args ...string) error {
 // Supported probes whether the machine can do the flavour, in a namespace that it throws away. The error says what is
 // missing.
 func (flavour Flavour) Supported() error {
-	if flavour == NFT {
-		return nil
-	}
 	ns, err := newNamespace("probe")
 	if err != nil {
 		return err
 	}
 	defer ns.Close()
-	if flavour == IPVS {
-		if _, err := ns.Run("ipvsadm", "--list", "--numeric"); err != nil {
-			return fmt.Errorf("kube-proxy cannot be %s here: %w", flavour, err)
-		}
-		flavour = IPTablesNFT // does the rest
+	iptables := flavour
+	var needs [][]string
+	switch flavour {
+	case NFT:
+		needs = [][]string{{"nft", "add", "table", "ip", "probe"}}
+	case IPVS:
+		iptables = IPTablesNFT // does the rest
+		needs = [][]string{{"ipvsadm", "--list", "--numeric"}}
 	}
 	for _, f := range DualStack {
-		program := strings.TrimSuffix(restoreProgram(f, flavour), "-restore")
-		if _, err := ns.Run(program, "-w", "-t", "nat", "-S"); err != nil {
+		if flavour != NFT {
+			needs = append(needs, []string{strings.TrimSuffix(restoreProgram(f, iptables), "-restore"), "-w", "-t", "nat", "-S"})
+		}
+	}
+	for _, need := range needs {
+		if _, err := ns.Run(need[0], need[1:]...); err != nil {
 			return fmt.Errorf("kube-proxy cannot be %s here: %w", flavour, err)
 		}
 	}

@@ -9,7 +9,7 @@
 export PATH=/mnt/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
 mount -t proc proc /proc
 mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev
+mount -t devtmpfs dev /dev 2>/dev/null || true # user-mode Linux has done it
 for dir in /run /root /var/lib /var/log /mnt; do
 	mount -t tmpfs none $dir
 done
@@ -25,12 +25,12 @@ cat >/mnt/bin/ipvsadm <<-END
 	#!/bin/sh
 	LD_LIBRARY_PATH=$VM_SYS/lib/x86_64-linux-gnu:$VM_SYS/usr/lib/x86_64-linux-gnu exec $VM_SYS/sbin/ipvsadm "\$@"
 END
-ln -s "$(command -v kmod || echo "$VM_SYS/bin/kmod")" /mnt/bin/modprobe
 cat >/mnt/bin/load <<-END
 	#!/bin/sh
 	exec /mnt/bin/modprobe -d $VM_SYS "\$@"
 END
 chmod 755 /mnt/bin/*
+ln -s "$(command -v kmod || echo "$VM_SYS/bin/kmod")" /mnt/bin/modprobe
 echo /mnt/bin/load >/proc/sys/kernel/modprobe
 while read -r module; do
 	load "$module" || echo "vm: no module $module"
