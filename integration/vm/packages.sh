@@ -6,9 +6,9 @@ set -eu
 dir=$1
 shift
 [ "$(cat "$dir/.packages" 2>/dev/null)" != "$*" ] || exit 0
+apt-get -qq update
 rm -rf "$dir"
 mkdir -p "$dir/debs/partial"
-apt-get -qq update
 wanted=
 for package; do
 	case $package in

@@ -32,7 +32,7 @@ run() { # PARENT FIREWALL PATTERN
 case $machine in
 qemu)
 	packages="linux-image-cloud-amd64 qemu-system-x86 busybox-static kmod cpio ipvsadm"
-	modules="veth macvlan ipvlan bridge nf_tables nft_compat nf_conntrack_netlink ip_vs ip_vs_rr"
+	modules="veth macvlan ipvlan bridge nf_tables nft_chain_nat nft_ct nft_fib_inet nft_masq nft_nat nft_compat nf_conntrack_netlink ip_vs ip_vs_rr"
 	# Under the strict rp_filter, which paths break on first. Without ipMasq the rules for Services are others, and
 	# IPVS has one of its own among them.
 	usual() {
