@@ -14,7 +14,7 @@ STATIC  := CGO_ENABLED=0 go build -buildvcs=false -trimpath
 # The race detector needs a C compiler, which is too big to install for it: on where there is one.
 RACE    := $(if $(shell command -v gcc),-race)
 
-.PHONY: help build demo test bench install lint tools clean setup cni-tools
+.PHONY: help build demo test vm bench install lint tools clean setup cni-tools
 .NOTPARALLEL:
 
 help: ## this list
@@ -31,6 +31,9 @@ test: setup build lint ## everything CI runs: lint, unit and integration tests
 	@echo "go test$(if $(RACE), with the race detector, without the race detector: no gcc)"
 	@go test -count=1 -timeout 25m $(RACE) ./...
 
+vm: setup build cni-tools ## the tests that need another kernel: the real ipvlan and IPVS, in qemu (minutes)
+	@integration/vm/test.sh
+
 bench: setup build cni-tools ## the benchmarks
 	@go run ./integration/bench $(BENCH_ARGS)
 
@@ -46,7 +49,7 @@ lint: setup tools ## go.mod, go vet, golangci-lint, formatting, shellcheck
 	@$(LINT) run
 	@$(LINT) fmt --diff
 	@echo "lint: shellcheck"
-	@shellcheck .ci/run scripts/*.sh
+	@shellcheck .ci/run scripts/*.sh integration/vm/*.sh
 
 tools: cni-tools $(LINT) ## the real CNI plugins and golangci-lint in .tools/
 

@@ -8,12 +8,10 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
-	"github.com/mdlayher/netlink"
 )
 
 // The nftables backend: one table of family inet per network and one in each pod. Adding to nftables is
@@ -274,14 +272,13 @@ func (nftBackend) Probe(ns Namespace) error {
 	return nil
 }
 
-// timeout bounds one conversation with the kernel; a transaction waits for others to finish theirs.
-const timeout = 10 * time.Second
-
+// connect opens a socket without a deadline. The kernel has answered when it has taken a request, so nobody waits for
+// an answer; and when a deadline passes meanwhile (a transaction waits for those of others, and for modules to be
+// loaded) google/nftables goes on receiving what it never gets, for ever and at full speed.
 func connect(ns Namespace) (c *nftables.Conn, err error) {
 	err = ns.Do(func() (err error) {
 		// Not WithNetNSFd: it would start a thread for it.
-		c, err = nftables.New(nftables.AsLasting(),
-			nftables.WithSockOptions(func(c *netlink.Conn) error { return c.SetDeadline(time.Now().Add(timeout)) }))
+		c, err = nftables.New(nftables.AsLasting())
 		return err
 	})
 	if err != nil {

@@ -61,12 +61,14 @@ func fromPod(n Node) []rule {
 }
 
 func postrouting(n Node) (rules []rule) {
-	snat := func(match ...term) {
-		for _, addr := range []netip.Addr{n.Addr4, n.Addr6} {
-			if addr.IsValid() {
-				rules = append(rules, rule{terms: append(slices.Clip(match), snatTo(addr)), comment: "the reply comes back this way"})
-			}
+	to := func(addr netip.Addr, match ...term) {
+		if addr.IsValid() {
+			rules = append(rules, rule{terms: append(match, snatTo(addr)), comment: "the reply comes back this way"})
 		}
+	}
+	snat := func(match ...term) {
+		to(n.Addr4, slices.Clip(match)...)
+		to(n.Addr6, slices.Clip(match)...)
 	}
 	if n.Masquerade {
 		snat(iifgroup(n.Group), ctMark(n.ServiceMark, true))
@@ -78,6 +80,13 @@ func postrouting(n Node) (rules []rule) {
 	// source: only what goes back into a pod, or to a Service, may be translated.
 	snat(iifgroup(n.Group), oifgroup(n.Group), ctMark(n.ServiceMark, true))
 	snat(iifgroup(n.Group), ctStatusDNAT(), ctMark(n.ServiceMark, true))
+	for _, cidr := range n.ServiceCIDRs { // by IPVS, which does not DNAT
+		addr := n.Addr4
+		if cidr.Addr().Is6() {
+			addr = n.Addr6
+		}
+		to(addr, iifgroup(n.Group), ctDaddr(cidr))
+	}
 	return rules
 }
 

@@ -104,20 +104,38 @@ func dport(p Ports) term {
 		&expr.Cmp{Op: expr.CmpOpLte, Register: reg, Data: binaryutil.BigEndian.PutUint16(p.Last)})}
 }
 
-// daddr matches the destination address; in family inet the protocol has to be asked for first.
+// daddr matches the destination address.
 func daddr(p netip.Prefix) term {
-	proto, word, offset := byte(unix.NFPROTO_IPV4), "ip", uint32(16)
+	offset := uint32(16)
 	if p.Addr().Is6() {
-		proto, word, offset = unix.NFPROTO_IPV6, "ip6", 24
+		offset = 24
+	}
+	size := uint32(p.Addr().BitLen() / 8)
+	return inPrefix("", p, &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size})
+}
+
+// ctDaddr matches the destination address of a connection's first packet, before any translation.
+func ctDaddr(p netip.Prefix) term {
+	key, of := expr.CtKeyDSTIP, "meta nfproto ipv4 ct original "
+	if p.Addr().Is6() {
+		key, of = expr.CtKeyDSTIP6, "meta nfproto ipv6 ct original "
+	}
+	return inPrefix(of, p, &expr.Ct{Key: key, Register: reg, OptDirection: true, Direction: expr.CtDirOriginal})
+}
+
+// inPrefix matches a destination address; in family inet the protocol has to be asked for first.
+func inPrefix(of string, p netip.Prefix, addr expr.Any) term {
+	proto, word := byte(unix.NFPROTO_IPV4), "ip"
+	if p.Addr().Is6() {
+		proto, word = unix.NFPROTO_IPV6, "ip6"
 	}
 	size := p.Addr().BitLen() / 8
 	mask := make([]byte, size)
 	for i := range p.Bits() {
 		mask[i/8] |= 0x80 >> (i % 8)
 	}
-	return term{text: fmt.Sprintf("%s daddr %s", word, p), exprs: []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: reg}, equals([]byte{proto}),
-		&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: uint32(size)},
+	return term{text: fmt.Sprintf("%s%s daddr %s", of, word, p), exprs: []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: reg}, equals([]byte{proto}), addr,
 		&expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: uint32(size), Mask: mask, Xor: make([]byte, size)},
 		equals(p.Masked().Addr().AsSlice()),
 	}}

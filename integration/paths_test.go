@@ -2,6 +2,7 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
@@ -9,14 +10,16 @@ import (
 	"underlay-cni/integration/paths"
 )
 
-// TestPaths runs every row of the table for each flavour of kube-proxy, each mode of the nodes' rp_filter, and with
-// and without ipMasq.
+// TestPaths runs every row of the table for each kind of pod interface, each flavour of kube-proxy, each mode of the
+// nodes' rp_filter, and with and without ipMasq. A machine without ipvlan or IPVS runs those in a virtual one.
 func TestPaths(t *testing.T) {
-	for _, flavour := range lab.Flavours {
-		for rpFilter := range 3 {
-			for _, ipMasq := range []bool{true, false} {
-				name := fmt.Sprintf("%s rp_filter %d ipMasq %t", flavour, rpFilter, ipMasq)
-				runTable(t, name, paths.Config{Flavour: flavour, IPMasq: ipMasq, Options: lab.Options{RPFilter: rpFilter}})
+	for _, parent := range lab.Parents {
+		for _, flavour := range lab.Flavours {
+			for rpFilter := range 3 {
+				for _, ipMasq := range []bool{true, false} {
+					name := fmt.Sprintf("%s %s rp_filter %d ipMasq %t", parent, flavour, rpFilter, ipMasq)
+					runTable(t, name, paths.Config{Flavour: flavour, IPMasq: ipMasq, Options: lab.Options{Parent: parent, RPFilter: rpFilter}})
+				}
 			}
 		}
 	}
@@ -67,7 +70,7 @@ func runTable(t *testing.T, name string, c paths.Config) {
 	t.Helper()
 	t.Run(name, func(t *testing.T) {
 		t.Parallel()
-		if err := c.Flavour.Supported(); err != nil {
+		if err := errors.Join(c.Flavour.Supported(), c.Parent.Supported()); err != nil {
 			t.Skip("SKIPPED, NOT TESTED: ", err)
 		}
 		w, err := paths.New(c)

@@ -32,6 +32,7 @@ type LinkAttrs struct {
 	MTU   int // in bytes
 	Up    bool
 	MAC   net.HardwareAddr
+	L3S   bool // an ipvlan in mode l3s
 
 	inetConf []int32 // net/ipv4/conf of the interface, by IPV4_DEVCONF number less 1
 }
@@ -101,13 +102,31 @@ func parseLink(m []byte) (*LinkAttrs, error) {
 				return nil, fmt.Errorf("parse an interface: %w", err)
 			}
 			for _, i := range info {
-				if i.Attr.Type == nl.IFLA_INFO_KIND {
+				switch i.Attr.Type {
+				case nl.IFLA_INFO_KIND: // comes before the data
 					l.Kind = nl.BytesToString(i.Value)
+				case nl.IFLA_INFO_DATA:
+					if l.L3S, err = isL3S(l.Kind, i.Value); err != nil {
+						return nil, fmt.Errorf("parse an interface: %w", err)
+					}
 				}
 			}
 		}
 	}
 	return l, nil
+}
+
+func isL3S(kind string, data []byte) (bool, error) {
+	if kind != "ipvlan" {
+		return false, nil
+	}
+	attrs, err := nl.ParseRouteAttr(data)
+	for _, a := range attrs {
+		if a.Attr.Type == unix.IFLA_IPVLAN_MODE {
+			return native.Uint16(a.Value) == 2, nil // IPVLAN_MODE_L3S
+		}
+	}
+	return false, err
 }
 
 // InGroup lists the interfaces of one group. It reads all of the namespace's.

@@ -102,8 +102,8 @@ func halves(p netip.Prefix) [2]netip.Prefix {
 	return [2]netip.Prefix{netip.PrefixFrom(p.Addr(), p.Bits()+1), netip.PrefixFrom(addr, p.Bits()+1)}
 }
 
-// host is an address in the underlay subnet. In IPv6 the digits are those of IPv4: fd20::152 is 10.10.20.152.
-func host(f Family, number int) netip.Addr {
-	base := strings.TrimSuffix(underlay[f].Addr().String(), "0")
+// host is an address in a subnet. In IPv6 the digits are those of IPv4: fd20::152 is 10.10.20.152.
+func host(subnet netip.Prefix, number int) netip.Addr {
+	base := strings.TrimSuffix(subnet.Addr().String(), "0")
 	return netip.MustParseAddr(fmt.Sprintf("%s%d", base, number))
 }

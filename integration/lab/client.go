@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,14 +29,22 @@ const (
 
 // Patience is how long a client waits for an answer. Every path must work with the first packet, so there is no
 // second attempt but for the one that TCP makes after a second.
-const Patience = 2 * time.Second
+var Patience = scaled(2 * time.Second)
+
+// scaled is a time as long as it takes on this machine. $LAB_SLOWNESS tells how many times slower than others it is:
+// an emulated one is.
+func scaled(d time.Duration) time.Duration {
+	if times, err := strconv.Atoi(os.Getenv("LAB_SLOWNESS")); err == nil && times > 0 {
+		return d * time.Duration(times)
+	}
+	return d
+}
 
 // bigAttempts is for datagrams that are larger than the path: the first one teaches the sender the MTU of the path,
 // or of its first half, and is lost by that.
-const (
-	bigAttempts = 8
-	bigPatience = 250 * time.Millisecond
-)
+const bigAttempts = 8
+
+var bigPatience = scaled(250 * time.Millisecond)
 
 // Ask sends a small request from the machine to a server and returns what it answers.
 func (n *Namespace) Ask(p Proto, to netip.AddrPort) (Answer, error) {

@@ -79,32 +79,35 @@ func (c *Conflist) Plugin(typ string) map[string]any {
 // podsPerNetwork is the size of a host-local range.
 const podsPerNetwork = 25
 
-// Conflist is the network of the node: the macvlan plugin in bridge mode with a range of its own, and veth-host,
+// Conflist is the network of the node: the plugin that Options.Parent names with a range of its own, and veth-host,
 // as Options.Edit left them.
 func (n *Node) Conflist() *Conflist {
 	o := n.World.Options
 	var ranges, routes, services []any
 	for _, f := range o.Stack {
-		subnet := underlay[f]
+		subnet := n.podSubnet(f)
 		ranges = append(ranges, []any{map[string]any{
 			"subnet":     subnet.String(),
-			"rangeStart": host(f, n.firstPod).String(),
-			"rangeEnd":   host(f, n.firstPod+podsPerNetwork-1).String(),
-			"gateway":    routerWire.Of(f).String(),
+			"rangeStart": host(subnet, n.firstPod).String(),
+			"rangeEnd":   host(subnet, n.firstPod+podsPerNetwork-1).String(),
+			"gateway":    n.podGateway(f).String(),
 		}})
 		routes = append(routes, map[string]any{"dst": defaultDst[f]})
 		services = append(services, ServiceCIDR[f].String())
 	}
-	macvlan := map[string]any{
-		"type": "macvlan", "master": o.HostInterface, "mode": "bridge",
+	wire := map[string]any{
+		"type": o.Parent.Type(), "master": o.HostInterface, "mode": o.Parent.mode(),
 		"ipam": map[string]any{"type": "host-local", "ranges": ranges, "routes": routes},
 	}
 	if o.NoGateway { // host-local makes one up; with static the addresses come by NewPod
-		macvlan["ipam"], macvlan["capabilities"] = map[string]any{"type": "static"}, map[string]any{"ips": true}
+		wire["ipam"], wire["capabilities"] = map[string]any{"type": "static"}, map[string]any{"ips": true}
 	}
 	c := &Conflist{CNIVersion: "1.0.0", Name: "cni0", Plugins: []map[string]any{
-		macvlan,
-		{"type": "veth-host", "hostInterface": o.HostInterface, "containerInterface": "veth0", "serviceCidr": services, "ipMasq": true},
+		wire,
+		{
+			"type": "veth-host", "hostInterface": o.HostInterface, "containerInterface": "veth0",
+			"serviceCidr": services, "ipMasq": true, "firewall": o.Firewall,
+		},
 	}}
 	if o.Edit != nil {
 		o.Edit(c)
@@ -115,7 +118,7 @@ func (n *Node) Conflist() *Conflist {
 // SecondConflist is another network of the node, on the same wire. Its name, its marks, its NodePorts and half of the
 // range are its own.
 func (n *Node) SecondConflist() *Conflist {
-	c := (&Node{Namespace: n.Namespace, World: n.World, firstPod: n.firstPod + podsPerNetwork}).Conflist()
+	c := (&Node{Namespace: n.Namespace, World: n.World, number: n.number, firstPod: n.firstPod + podsPerNetwork}).Conflist()
 	c.Name = "cni1"
 	if veth := c.Plugin("veth-host"); veth != nil {
 		veth["serviceMark"], veth["nodePortMark"], veth["nodePorts"] = "0x100000", "0x200000", "30000-30100"

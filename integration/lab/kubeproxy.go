@@ -30,56 +30,74 @@ const masqueradeMark = "0x4000"
 // A Flavour is a way to make kube-proxy's rules.
 type Flavour string
 
-// The flavours: kube-proxy's nftables mode, and its iptables mode with either of the two iptables of a machine.
+// The flavours: kube-proxy's nftables mode, its iptables mode with either of the two iptables of a machine, and its
+// IPVS mode with strictARP.
 const (
 	NFT            Flavour = "nft"
 	IPTablesNFT    Flavour = "iptables-nft"
 	IPTablesLegacy Flavour = "iptables-legacy"
+	IPVS           Flavour = "ipvs"
 )
 
 // Flavours is all of them.
-var Flavours = []Flavour{NFT, IPTablesNFT, IPTablesLegacy}
+var Flavours = []Flavour{NFT, IPTablesNFT, IPTablesLegacy, IPVS}
 
 // KubeProxy stands in for kube-proxy on the node: it makes the rules for the Services, all at once. As kube-proxy does,
 // it puts its jumps in front of what others have in PREROUTING, OUTPUT, POSTROUTING and FORWARD, marks what has to be
 // masqueraded with 0x4000, drops what conntrack calls invalid and accepts what it has marked.
 func (n *Node) KubeProxy(flavour Flavour, services []Service) error {
 	for _, f := range n.World.Options.Stack {
-		var (
-			program []string
-			rules   string
-		)
+		var err error
 		switch flavour {
 		case NFT:
-			program, rules = []string{"nft", "-f", "-"}, nftRules(f, services)
+			err = n.restore(nftRules(f, services), "nft", "-f", "-")
 		case IPTablesNFT, IPTablesLegacy:
-			program, rules = []string{restoreProgram(f, flavour), "--noflush", "--wait"}, iptablesRules(f, services)
+			err = n.restore(iptablesRules(f, services), restoreProgram(f, flavour), "--noflush", "--wait")
+		case IPVS:
+			err = n.ipvs(f, services)
 		default:
-			return fmt.Errorf("kube-proxy: no such flavour: %q", flavour)
+			err = fmt.Errorf("no such flavour: %q", flavour)
 		}
-		cmd := exec.Command(program[0], program[1:]...)
-		cmd.Stdin = strings.NewReader(rules)
-		if _, err := n.exec(cmd); err != nil {
+		if err != nil {
 			return fmt.Errorf("kube-proxy: %w", err)
 		}
 	}
 	return nil
 }
 
+// restore runs a program that reads its orders.
+func (n *Node) restore(orders, program string, args ...string) error {
+	cmd := exec.Command(program, args...)
+	cmd.Stdin = strings.NewReader(orders)
+	_, err := n.exec(cmd)
+	return err
+}
+
 // Supported probes whether the machine can do the flavour, in a namespace that it throws away. The error says what is
 // missing.
 func (flavour Flavour) Supported() error {
-	if flavour == NFT {
-		return nil
-	}
 	ns, err := newNamespace("probe")
 	if err != nil {
 		return err
 	}
 	defer ns.Close()
+	iptables := flavour
+	var needs [][]string
+	switch flavour {
+	case NFT:
+		needs = [][]string{{"nft", "add", "table", "ip", "probe"}}
+	case IPVS:
+		iptables = IPTablesNFT // does the rest
+		needs = [][]string{{"ipvsadm", "--list", "--numeric"}}
+	case IPTablesNFT, IPTablesLegacy:
+	}
 	for _, f := range DualStack {
-		program := strings.TrimSuffix(restoreProgram(f, flavour), "-restore")
-		if _, err := ns.Run(program, "-w", "-t", "nat", "-S"); err != nil {
+		if flavour != NFT {
+			needs = append(needs, []string{strings.TrimSuffix(restoreProgram(f, iptables), "-restore"), "-w", "-t", "nat", "-S"})
+		}
+	}
+	for _, need := range needs {
+		if _, err := ns.Run(need[0], need[1:]...); err != nil {
 			return fmt.Errorf("kube-proxy cannot be %s here: %w", flavour, err)
 		}
 	}

@@ -15,16 +15,20 @@
 package lab
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // Options is what differs between worlds. The zero value is a plain dual-stack one.
 type Options struct {
 	Stack         Stack  // families; both by default
 	HostInterface string // of the nodes, on the wire: "enp1s0" by default
+	Parent        Parent // of the pods' interfaces: $LAB_PARENT, or macvlan
+	Firewall      string // of veth-host: $LAB_FIREWALL, or what it chooses by itself
 	MTU           int    // of the wire: 1500 by default
 	NarrowMTU     int    // of the path between the wire and outside, enforced by the router; 0: that of the wire
 	RPFilter      int    // of the nodes and the pods, on all, default and the host interface
@@ -71,6 +75,15 @@ func (o *Options) setDefaults() error {
 	}
 	if o.HostInterface == "" {
 		o.HostInterface = "enp1s0"
+	}
+	if o.Firewall == "" {
+		o.Firewall = cmp.Or(os.Getenv("LAB_FIREWALL"), "auto")
+	}
+	if o.Parent == "" {
+		o.Parent = defaultParent()
+	}
+	if !slices.Contains(Parents, o.Parent) {
+		return fmt.Errorf("no such parent of pods' interfaces: %q; there are %v", o.Parent, Parents)
 	}
 	if o.MTU == 0 {
 		o.MTU = 1500
@@ -123,10 +136,10 @@ func (w *World) build() error {
 			return err
 		}
 	}
-	if w.N1, err = newNode(w, "n1", 50); err != nil {
+	if w.N1, err = newNode(w, "n1", nodeOne, 50); err != nil {
 		return err
 	}
-	if w.N2, err = newNode(w, "n2", 100); err != nil {
+	if w.N2, err = newNode(w, "n2", nodeTwo, 100); err != nil {
 		return err
 	}
 	if err := w.Wire.IP(fmt.Sprintf("link add br0 mtu %d up type bridge", w.Options.MTU)); err != nil {
@@ -147,7 +160,10 @@ func (w *World) build() error {
 			return err
 		}
 	}
-	return w.buildOutside()
+	if err := w.buildOutside(); err != nil {
+		return err
+	}
+	return w.routePods()
 }
 
 // plug connects a machine to the wire and gives it its addresses and, unless it is the router, its default route.

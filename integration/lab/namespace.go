@@ -117,7 +117,7 @@ func (n *Namespace) Sysctl(settings map[string]string) error {
 }
 
 // runTimeout is more than any program here needs on a busy machine.
-const runTimeout = 30 * time.Second
+var runTimeout = scaled(30 * time.Second)
 
 // Run runs a program on the machine and returns its standard output: "ip route show" is what an operator sees there.
 func (n *Namespace) Run(name string, args ...string) (string, error) {

@@ -17,6 +17,7 @@ type Node struct {
 	*Namespace
 	World *World
 
+	number   int // the host part of its address
 	firstPod int // the host part of its IPAM range begins here
 	pods     []*Pod
 }
@@ -24,12 +25,12 @@ type Node struct {
 // netDir is where the node's conflists are, in its own mount namespace.
 const netDir = "/run/cni/net.d"
 
-func newNode(w *World, name string, firstPod int) (*Node, error) {
+func newNode(w *World, name string, addr Pair, firstPod int) (*Node, error) {
 	ns, err := newNamespace(name)
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{Namespace: ns, World: w, firstPod: firstPod}
+	n := &Node{Namespace: ns, World: w, number: int(addr.V4.As4()[3]), firstPod: firstPod}
 	n.thread, err = newThread(func() error {
 		if err := unix.Setns(n.fd, unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("enter the network namespace: %w", err)
@@ -101,7 +102,8 @@ func (n *Node) NewPod(name string) (*Pod, error) {
 	if n.World.Options.NoGateway {
 		var ips []string
 		for _, f := range n.World.Options.Stack {
-			ips = append(ips, fmt.Sprintf("%s/%d", host(f, n.firstPod+len(n.pods)), underlay[f].Bits()))
+			subnet := n.podSubnet(f)
+			ips = append(ips, fmt.Sprintf("%s/%d", host(subnet, n.firstPod+len(n.pods)), subnet.Bits()))
 		}
 		p.Capabilities["ips"] = ips
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -34,7 +35,7 @@ func ask(ways ...path) func(*World, lab.Family, lab.Proto) error {
 
 // follow sends the request, and looks at both ends which way the packets took.
 func (way path) follow(w *World, f lab.Family, p lab.Proto) error {
-	to, sees := w.target(way.to, f), w.machines[way.sees].Addr.Of(f)
+	to, sees := w.target(way.to, f), w.seen(way).Of(f)
 	client, server := w.machines[way.from], w.machines[way.server]
 	atClient, err := client.Trace()
 	if err != nil {
@@ -61,13 +62,29 @@ func (way path) follow(w *World, f lab.Family, p lab.Proto) error {
 		return err
 	}
 	// The kernel answers a ping by itself: the trace is what knows the source that it saw.
-	if _, err := atServer.Await(func(q lab.Packet) bool { return q.Proto == p && !q.Out && q.Src == sees }); err != nil {
-		return fmt.Errorf("the request from %s did not reach %s: %w", sees, way.server, err)
+	if _, err := atServer.Await(func(q lab.Packet) bool { return q.Proto == p && q.Out && q.Dst == sees }); err != nil {
+		return fmt.Errorf("%s did not answer to %s: %w", way.server, sees, err)
+	}
+	back := way.back
+	if w.Options.Parent == lab.IPvlanL3S {
+		back = "" // requests come in by eth0, past the pod's netfilter, and the node sees the answers of both interfaces
 	}
 	return errors.Join(
 		leaves(atClient, way.by, p, request),
-		leaves(atServer, way.back, p, reply),
+		leaves(atServer, back, p, reply),
 	)
+}
+
+// seen is the source address that the server sees. Where a pod's connection to a Service cannot be led back to the
+// pod it goes out as the node's, and only a backend on the node itself sees the pod. IPVS looks up the route to a
+// backend by the addresses alone, not by interface and mark; and an ipvlan of mode l3s delivers an answer to the pod's
+// sockets, past its netfilter.
+func (w *World) seen(way path) lab.Pair {
+	direct := w.Config.Flavour == lab.IPVS || w.Options.Parent == lab.IPvlanL3S
+	if direct && strings.HasPrefix(way.to, "svc/") && way.server != "n1" {
+		return w.N1.Addr
+	}
+	return w.machines[way.sees].Addr
 }
 
 // expect looks at what became of a request.
@@ -76,7 +93,7 @@ func (way path) expect(sees netip.Addr, answer lab.Answer, err error) error {
 		return err
 	}
 	if got := answer.Source.Addr(); answer.Server != way.server || got != sees {
-		return fmt.Errorf("answered by %s, which saw %s; want %s, and %s (%s)", answer.Server, got, way.server, sees, way.sees)
+		return fmt.Errorf("answered by %s, which saw %s; want %s, and %s", answer.Server, got, way.server, sees)
 	}
 	return nil
 }
@@ -153,5 +170,5 @@ func (way path) load(w *World, f lab.Family, p lab.Proto) error {
 	} else {
 		answer, err = client.Transfer(to, bulk)
 	}
-	return way.expect(w.machines[way.sees].Addr.Of(f), answer, err)
+	return way.expect(w.seen(way).Of(f), answer, err)
 }

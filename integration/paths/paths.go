@@ -33,12 +33,7 @@ var Rows = []Row{
 		path{from: "a", to: "n1", by: "veth0", server: "n1", sees: "a"},
 		path{from: "n1", to: "a", server: "a", sees: "n1", back: "veth0"},
 	)},
-	{2, "pod to pod, pod to another node and back, by the wire", everything, ask(
-		path{from: "a", to: "b", by: "eth0", server: "b", sees: "a", back: "eth0"},
-		path{from: "a", to: "c", by: "eth0", server: "c", sees: "a", back: "eth0"},
-		path{from: "a", to: "n2", by: "eth0", server: "n2", sees: "a"},
-		path{from: "n2", to: "a", server: "a", sees: "n2", back: "eth0"},
-	)},
+	{2, "pod to pod, pod to another node and back, by the wire", everything, byTheWire},
 	{3, "pod to Service, backend on another node", ports, ask(
 		path{from: "a", to: "svc/c", by: "veth0", server: "c", sees: "a"},
 	)},
@@ -70,6 +65,21 @@ var Rows = []Row{
 	{13, "pod to outside", everything, toOutside},
 	{14, "1 MB, large datagrams and ICMP errors on rows 1, 3, 8 and 12", everything, load},
 	{15, "a neighbour that uses the pod as its router gets nothing", everything, refuse},
+}
+
+// byTheWire is row 2. In a subnet of the node's own, everybody but the pods of the same node is outside, and reached
+// as row 13 says.
+func byTheWire(w *World, f lab.Family, p lab.Proto) error {
+	by, sees := "eth0", "a"
+	if w.Options.Parent.Routed() && w.Config.IPMasq {
+		by, sees = "veth0", "n1"
+	}
+	return ask(
+		path{from: "a", to: "b", by: "eth0", server: "b", sees: "a", back: "eth0"},
+		path{from: "a", to: "c", by: by, server: "c", sees: sees, back: "eth0"},
+		path{from: "a", to: "n2", by: by, server: "n2", sees: sees},
+		path{from: "n2", to: "a", server: "a", sees: "n2", back: "eth0"},
+	)(w, f, p)
 }
 
 // backendOutside is row 7. A pod without an underlay gateway has no way there but its node, which translates.
@@ -109,6 +119,9 @@ type Case struct {
 func (w *World) Cases() iter.Seq[Case] {
 	return func(yield func(Case) bool) {
 		for _, row := range Rows {
+			if row.Number == 15 && w.Options.Parent.Routed() {
+				continue // the pod has no part in the link layer: nobody can have it as a next hop
+			}
 			for _, f := range w.Options.Stack {
 				for _, p := range row.Protocols {
 					if !yield(Case{row, f, p}) {

@@ -9,7 +9,9 @@ import (
 )
 
 // refuse is row 15: the thief on the wire has the pod as its router, to the node, to a Service and to outside. Its
-// packets reach the pod, and nothing leaves the pod.
+// packets reach the pod, and nothing leaves the pod. Where the pod has the hardware address of its node they do not
+// even reach it: they are the node's, as if it were the thief's router, and what becomes of them is for the node to
+// say.
 func refuse(w *World, f lab.Family, p lab.Proto) error {
 	if err := w.Steal(w.A.Addr, w.N1.Addr); err != nil {
 		return err
@@ -35,17 +37,20 @@ func (w *World) knock(f lab.Family, p lab.Proto, to netip.AddrPort, server *lab.
 		return err
 	}
 	defer trace.Close()
+	reach := func(q lab.Packet) bool {
+		return !q.Out && q.Interface == "eth0" && q.Proto == p && q.Src == w.Thief.Addr.Of(f) && q.Dst == to.Addr()
+	}
+	sharesMAC := w.Options.Parent.SharesMAC()
 	before := server.Requests()
 	socket, err := w.Thief.Knock(p, to)
 	if err != nil {
 		return err
 	}
 	defer socket.Close()
-	thief := w.Thief.Addr.Of(f)
-	if _, err := trace.Await(func(q lab.Packet) bool {
-		return !q.Out && q.Interface == "eth0" && q.Proto == p && q.Src == thief && q.Dst == to.Addr()
-	}); err != nil {
-		return fmt.Errorf("the knock did not reach the pod: %w", err)
+	if !sharesMAC {
+		if _, err := trace.Await(reach); err != nil {
+			return fmt.Errorf("the knock did not reach the pod: %w", err)
+		}
 	}
 	if err := w.Thief.Ping(w.A.Addr.Of(f)); err != nil {
 		return err
@@ -53,7 +58,10 @@ func (w *World) knock(f lab.Family, p lab.Proto, to netip.AddrPort, server *lab.
 	if q, found := trace.Find(func(q lab.Packet) bool { return q.Out && q.Proto == p && q.Dst == to.Addr() }); found {
 		return fmt.Errorf("the pod forwarded it: %s", q)
 	}
-	if server.Requests() != before {
+	if q, found := trace.Find(reach); found && sharesMAC {
+		return fmt.Errorf("the pod got what its node should: %s", q)
+	}
+	if !sharesMAC && server.Requests() != before {
 		return errors.New("the server got it")
 	}
 	return nil

@@ -47,6 +47,7 @@ type family struct {
 	services  []netip.Prefix // serviceCidr
 	source    netip.Addr     // of routes in the pod; not valid where the kernel's choice is right
 	gateway   bool           // the pod has an underlay gateway
+	l3s       bool           // the pod's interface is an ipvlan in mode l3s
 
 	routes   []*routing.Route // of the pod's interface, as the underlay table is to hold them
 	replaced []*routing.Route // those of them that leave the main table
@@ -71,8 +72,13 @@ func (f *family) metric() int {
 }
 
 // returned are the destinations of Service packets that the node returns to the pod: all of them where
-// the pod has a gateway, else those on the pod's own link.
+// the pod has a gateway, else those on the pod's own link. An ipvlan in mode l3s delivers what it receives
+// to the pod's sockets, past the pod's netfilter, which could not translate the answers: then there are
+// none, and the node sends such packets out itself.
 func (f *family) returned() (dsts []netip.Prefix) {
+	if f.l3s {
+		return nil
+	}
 	if f.gateway {
 		return []netip.Prefix{f.all()}
 	}
@@ -203,7 +209,7 @@ func (a *attachment) lookAtHost(*plugin.Request) error {
 
 // lookAtPod reads the addresses and routes of the pod's interface, and sorts all of it by family.
 func (a *attachment) lookAtPod(r *plugin.Request) error {
-	index, err := a.eth.Index()
+	eth, err := a.eth.Attrs()
 	if err != nil {
 		return err
 	}
@@ -211,8 +217,8 @@ func (a *attachment) lookAtPod(r *plugin.Request) error {
 	if err != nil {
 		return fmt.Errorf("look at the pod: %w", err)
 	}
-	others := slices.DeleteFunc(slices.Clone(addrs), func(addr routing.Address) bool { return addr.Link == index })
-	addrs = slices.DeleteFunc(addrs, func(addr routing.Address) bool { return addr.Link != index })
+	others := slices.DeleteFunc(slices.Clone(addrs), func(addr routing.Address) bool { return addr.Link == eth.Index })
+	addrs = slices.DeleteFunc(addrs, func(addr routing.Address) bool { return addr.Link != eth.Index })
 	if err := a.sound(addrs); err != nil {
 		return err
 	}
@@ -229,6 +235,7 @@ func (a *attachment) lookAtPod(r *plugin.Request) error {
 	}
 	for _, v6 := range []bool{false, true} {
 		f := a.newFamily(v6, routing.Usable(others))
+		f.l3s = eth.L3S
 		if len(f.podAddrs) > 0 && len(f.nodeAddrs) > 0 {
 			a.sortRoutes(f, routes, r.Gateway(v6))
 			a.families = append(a.families, f)
