@@ -305,7 +305,10 @@ func (a *attachment) nodeRules() firewall.Node {
 }
 
 func (a *attachment) podRules() firewall.Pod {
-	return firewall.Pod{Interface: a.eth.Name, Veth: a.podEnd.Name, NodePortMark: a.nodePortMark, ServiceMark: a.serviceMark}
+	return firewall.Pod{
+		Interface: a.eth.Name, Veth: a.podEnd.Name, NodePortMark: a.nodePortMark, ServiceMark: a.serviceMark,
+		IPv4: a.family(false) != nil, IPv6: a.family(true) != nil,
+	}
 }
 
 // interfaces are both ends as the result lists them, host end first.
