@@ -2,6 +2,7 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
@@ -17,6 +18,19 @@ func TestPaths(t *testing.T) {
 			for _, ipMasq := range []bool{true, false} {
 				name := fmt.Sprintf("%s rp_filter %d ipMasq %t", flavour, rpFilter, ipMasq)
 				runTable(t, name, paths.Config{Flavour: flavour, IPMasq: ipMasq, Options: lab.Options{RPFilter: rpFilter}})
+			}
+		}
+	}
+}
+
+// TestPathsIPTables is the same for the iptables backend, with either iptables, in nodes that are strict about reverse
+// paths.
+func TestPathsIPTables(t *testing.T) {
+	for _, backend := range []paths.Backend{paths.IPTablesNFT, paths.IPTablesLegacy} {
+		for _, flavour := range lab.Flavours {
+			for _, ipMasq := range []bool{true, false} {
+				name := fmt.Sprintf("%s kube-proxy %s ipMasq %t", backend, flavour, ipMasq)
+				runTable(t, name, paths.Config{Backend: backend, Flavour: flavour, IPMasq: ipMasq, Options: lab.Options{RPFilter: 1}})
 			}
 		}
 	}
@@ -52,9 +66,11 @@ func TestPathsElsewhere(t *testing.T) {
 		{"two networks, the second has another pod", func(c *paths.Config) { c.Second = "b" }},
 		{"no underlay gateway", func(c *paths.Config) { c.NoGateway = true }},
 	} {
-		c := paths.Config{Flavour: lab.NFT, IPMasq: true, Options: lab.Options{RPFilter: 1}}
-		world.change(&c)
-		runTable(t, world.name, c)
+		for _, backend := range paths.Backends {
+			c := paths.Config{Backend: backend, Flavour: lab.NFT, IPMasq: true, Options: lab.Options{RPFilter: 1}}
+			world.change(&c)
+			runTable(t, fmt.Sprintf("%s, %s", world.name, backend), c)
+		}
 	}
 }
 
@@ -67,7 +83,7 @@ func runTable(t *testing.T, name string, c paths.Config) {
 	t.Helper()
 	t.Run(name, func(t *testing.T) {
 		t.Parallel()
-		if err := c.Flavour.Supported(); err != nil {
+		if err := errors.Join(c.Flavour.Supported(), c.Backend.Supported()); err != nil {
 			t.Skip("SKIPPED, NOT TESTED: ", err)
 		}
 		w, err := paths.New(c)
