@@ -114,7 +114,10 @@ func unsupported(err error) bool {
 
 // A sweeping firewall deletes, when it writes a rule set, what another backend holds of it: after a change of the
 // configuration or of the kernel nothing of the old one stays.
-type sweeping struct{ backend }
+type sweeping struct {
+	backend
+	only bool // asked for by name
+}
 
 // A backend can say which rule set another one would have left.
 type backend interface {
@@ -124,21 +127,25 @@ type backend interface {
 }
 
 func (s *sweeping) Node(ns Namespace, n Node) Change {
-	return &swept{s.backend.Node(ns, n), s.nodeLeft(ns, n)}
+	return &swept{s.backend.Node(ns, n), s.nodeLeft(ns, n), s.only}
 }
 
 func (s *sweeping) Pod(ns Namespace, p Pod) Change {
-	return &swept{s.backend.Pod(ns, p), s.podLeft(ns, p)}
+	return &swept{s.backend.Pod(ns, p), s.podLeft(ns, p), s.only}
 }
 
 type swept struct {
 	Change
 	left *leftovers
+	only bool
 }
 
 // Apply sweeps only if there was something to be written: so it costs nothing where everything is as it should be.
 func (s *swept) Apply() error {
 	if err := s.Change.Apply(); err != nil {
+		if _, nft := s.Change.(*table); nft && s.only && unsupported(err) {
+			return fmt.Errorf("%w: firewall: nftables: this kernel cannot do it: %w; accepted: auto or iptables", ErrUnavailable, err)
+		}
 		return err
 	}
 	if w, ok := s.Change.(interface{ wrote() bool }); ok && !w.wrote() {

@@ -87,11 +87,11 @@ var ErrNoServiceCIDR = errors.New("serviceCidr: missing; the iptables backend te
 func Open(name string) (Firewall, error) {
 	switch name {
 	case NFTables:
-		return &sweeping{nftBackend{}}, nil
+		return &sweeping{nftBackend{}, true}, nil
 	case IPTables:
-		return &sweeping{iptBackend{}}, nil
+		return &sweeping{iptBackend{}, true}, nil
 	case Auto:
-		return &auto{nft: &sweeping{nftBackend{}}, ipt: &sweeping{iptBackend{}}}, nil
+		return &auto{nft: &sweeping{nftBackend{}, false}, ipt: &sweeping{iptBackend{}, false}}, nil
 	default:
 		return nil, fmt.Errorf("%w: %s: no such backend", ErrUnavailable, name)
 	}

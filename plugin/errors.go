@@ -29,8 +29,14 @@ const (
 	CodePanic    = types.ErrInternal             // 999: a bug
 )
 
-// codeOf is the code of a failed change, by what it is about.
-func codeOf(c Change) uint {
+// codeOf is the code of a failed change: by what went wrong, if that says more, else by what the change is about.
+func codeOf(c Change, err error) uint {
+	switch {
+	case errors.Is(err, firewall.ErrBusy):
+		return CodeTryAgain
+	case errors.Is(err, firewall.ErrNoServiceCIDR):
+		return CodeConfig
+	}
 	switch c.(type) {
 	case *routing.Veth, *routing.LinkUp, *routing.NoLink:
 		return CodeVeth

@@ -59,7 +59,7 @@ func (p *Plan) apply(log *slog.Logger) error {
 			if undo := p.Revert(); undo != nil {
 				details = "could not be undone: " + undo.Error()
 			}
-			return types.NewError(codeOf(c), fmt.Sprintf("%s: %v", firstLine(c), err), details)
+			return types.NewError(codeOf(c, err), fmt.Sprintf("%s: %v", firstLine(c), err), details)
 		}
 	}
 	if p.then != nil {
@@ -100,7 +100,7 @@ func (p *Plan) applyAll(log *slog.Logger) error {
 	if first == nil {
 		return nil
 	}
-	return types.NewError(codeOf(first), errors.Join(errs...).Error(), "")
+	return types.NewError(codeOf(first, nil), errors.Join(errs...).Error(), "")
 }
 
 // Verify compares every change with the kernel and reports all differences in one error.

@@ -134,6 +134,12 @@ func decode(r *plugin.Request) (*conflist.VethHost, error) {
 	if config != nil {
 		r.LogTo(config.LogOptions)
 	}
+	if err == nil && config.Firewall == conflist.IPTables && len(config.ServiceCIDR) == 0 {
+		err = &conflist.KeyError{
+			Key: "serviceCidr", Problem: "missing; iptables tells what is for a Service by its address",
+			Accepted: "the Service range of each family, or firewall auto or nftables",
+		}
+	}
 	return config, err
 }
 
