@@ -151,21 +151,27 @@ func (s *swept) Apply() error {
 	if w, ok := s.Change.(interface{ wrote() bool }); ok && !w.wrote() {
 		return nil
 	}
-	return s.left.sweep(true)
+	if err := s.left.sweep(true); err != nil {
+		return err
+	}
+	return s.left.open()
 }
 
 // Verify tells also whether anything was left behind.
-func (s *swept) Verify() error { return errors.Join(s.Change.Verify(), s.left.sweep(false)) }
+func (s *swept) Verify() error {
+	return errors.Join(s.Change.Verify(), s.left.sweep(false), s.left.isOpen())
+}
 
 // leftovers are what other backends, or the other variant of iptables, may hold of one rule set.
 type leftovers struct {
 	ns     Namespace
+	node   bool                         // not a pod
 	table  string                       // of nftables; "" if that is the backend
 	halves func(variant string) []*half // of iptables, in both families
 }
 
 func (n nftBackend) nodeLeft(ns Namespace, node Node) *leftovers {
-	return &leftovers{ns: ns, halves: nodeHalves(ns, node)}
+	return &leftovers{ns: ns, node: true, halves: nodeHalves(ns, node)}
 }
 
 func (n nftBackend) podLeft(ns Namespace, p Pod) *leftovers {
@@ -173,7 +179,7 @@ func (n nftBackend) podLeft(ns Namespace, p Pod) *leftovers {
 }
 
 func (b iptBackend) nodeLeft(ns Namespace, n Node) *leftovers {
-	return &leftovers{ns: ns, table: podTable + "-" + n.Network, halves: nodeHalves(ns, n)}
+	return &leftovers{ns: ns, node: true, table: podTable + "-" + n.Network, halves: nodeHalves(ns, n)}
 }
 
 func (b iptBackend) podLeft(ns Namespace, p Pod) *leftovers {
@@ -230,12 +236,12 @@ func (l *leftovers) sweepFamily(i int, remove bool) error {
 			continue
 		}
 		h := l.halves(variant)[i]
-		if !h.tool.exists() {
-			h.tool.variant = "" // a machine with one of them only
+		if !h.tool.orPlain() {
+			continue
 		}
 		found, err := h.observe()
 		switch {
-		case errors.Is(err, ErrUnavailable) || err == nil && found.empty():
+		case errors.Is(err, ErrUnavailable) || err == nil && found[0].empty(): // of filter there may be something, see open
 		case err != nil:
 			return err
 		case !remove:

@@ -187,8 +187,12 @@ func within[T any](f func() (T, error)) (T, error) {
 
 func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-// exists reports whether the machine has the program.
-func (t *tool) exists() bool {
+// orPlain takes the program without a suffix where the machine has no other, and reports whether there is any.
+func (t *tool) orPlain() bool {
+	if _, err := exec.LookPath(t.String()); err == nil {
+		return true
+	}
+	t.variant = ""
 	_, err := exec.LookPath(t.String())
 	return err == nil
 }

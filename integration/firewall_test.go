@@ -234,3 +234,46 @@ func skipWithout(t *testing.T, b paths.Backend) {
 		t.Skip("SKIPPED, NOT TESTED: ", err)
 	}
 }
+
+// TestForwardDrop: on a node whose policy drops what nobody accepts, pods' traffic passes and that of others does not.
+func TestForwardDrop(t *testing.T) {
+	for _, backend := range paths.Backends {
+		for _, policy := range []paths.Backend{paths.IPTablesNFT, paths.IPTablesLegacy} {
+			for _, ipMasq := range []bool{true, false} {
+				t.Run(fmt.Sprintf("%s policy of %s ipMasq %t", backend, policy, ipMasq), func(t *testing.T) {
+					t.Parallel()
+					skipWithout(t, backend)
+					skipWithout(t, policy)
+					c := paths.Config{Backend: backend, Flavour: lab.Flavour(policy), IPMasq: ipMasq, Options: lab.Options{RPFilter: 1}}
+					c.Prepare = func(n *lab.Node) error {
+						for _, program := range []string{string(policy), strings.Replace(string(policy), "ip", "ip6", 1)} {
+							if _, err := n.Run(program, "-P", "FORWARD", "DROP"); err != nil {
+								return err
+							}
+						}
+						return nil
+					}
+					runRows(t, c)
+				})
+			}
+		}
+	}
+}
+
+// runRows builds a world and runs the whole table in it.
+func runRows(t *testing.T, c paths.Config) {
+	t.Helper()
+	w, err := paths.New(c)
+	must(t, err)
+	t.Cleanup(func() { must(t, w.Close()) })
+	for row, err := range w.Verdicts() {
+		if err != nil {
+			t.Errorf("row %d: %v", row.Number, err)
+		}
+	}
+	// What is no pod's: the node is no router for the wire.
+	must(t, w.Client.IP("route replace default via "+w.N1.Addr.V4.String()))
+	if err := w.Client.Ping(w.Outside.Addr.V4); err == nil {
+		t.Error("the node forwards for a machine that is no pod")
+	}
+}

@@ -17,6 +17,8 @@ type Config struct {
 	Backend Backend     // of veth-host
 	IPMasq  bool
 	Portmap bool // hostPorts are made by CNI's portmap plugin, which has its own use of the mark 0x2000
+	// Prepare changes the nodes before there is a pod.
+	Prepare func(*lab.Node) error
 	// Second is the pod that is on a network of its own, with other marks than those of the others: "a" or "b".
 	Second string
 }
@@ -94,7 +96,13 @@ func New(c Config) (*World, error) {
 		return nil, err
 	}
 	w := &World{World: world, Config: c, machines: map[string]*lab.Namespace{}, servers: map[string]*lab.Server{}}
-	if err := w.populate(); err != nil {
+	if c.Prepare != nil {
+		err = errors.Join(c.Prepare(w.N1), c.Prepare(w.N2))
+	}
+	if err == nil {
+		err = w.populate()
+	}
+	if err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
 	return w, nil
