@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -80,17 +79,14 @@ func (n *Namespace) UsableAddresses(l *Link) ([]Address, error) {
 
 // Usable are the usable ones of some addresses, the preferred ones first.
 func Usable(all []Address) []Address {
-	usable := slices.DeleteFunc(slices.Clone(all), func(a Address) bool { return !a.Usable() })
-	slices.SortStableFunc(usable, func(a, b Address) int {
-		switch {
-		case a.Preferred() == b.Preferred():
-			return 0
-		case a.Preferred():
-			return -1
-		default:
-			return 1
+	var usable []Address
+	for _, preferred := range []bool{true, false} {
+		for _, a := range all {
+			if a.Usable() && a.Preferred() == preferred {
+				usable = append(usable, a)
+			}
 		}
-	})
+	}
 	return usable
 }
 
