@@ -172,6 +172,8 @@ func cniKeys(c *types.PluginConf) []key {
 			&c.ValidAttachments, "a list of {containerID, ifname}",
 		}},
 		{name: "args"},
+		{name: "deviceID"}, // Multus, where the network asks for a device
+		{name: "pciBusID"},
 		{name: "cniVersions"},
 		{name: "disableCheck"},
 		{name: "disableGC"},

@@ -21,13 +21,6 @@ type auto struct {
 	chosen   Firewall // nil: not yet
 }
 
-func (a *auto) Name() string {
-	if a.chosen == nil {
-		return Auto
-	}
-	return a.chosen.Name()
-}
-
 func (a *auto) Node(ns Namespace, n Node) Change {
 	return &either{auto: a, nft: a.nft.Node(ns, n), ipt: a.ipt.Node(ns, n)}
 }
@@ -67,6 +60,9 @@ func (e *either) change() Change {
 }
 
 func (e *either) String() string { return e.change().String() }
+
+// Backend is that of the choice; before it is made, nftables.
+func (e *either) Backend() string { return e.change().Backend() }
 
 // Apply makes the choice, unless an earlier rule set has.
 func (e *either) Apply() error {
@@ -330,6 +326,8 @@ func scratch(f func(Namespace) error) error {
 }
 
 type scratchNamespace struct{ ns, self netns.NsHandle }
+
+func (scratchNamespace) Command(line string) string { return line }
 
 func (s scratchNamespace) Do(f func() error) error {
 	runtime.LockOSThread()

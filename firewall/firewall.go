@@ -45,18 +45,20 @@ type Change interface {
 	Apply() error
 	Verify() error
 	Revert() error
+	// Backend is what the configuration calls the backend that the rule set belongs to.
+	Backend() string
 }
 
 // A Namespace is a network namespace: Do runs f on a thread inside it, which is where a socket that f
 // opens belongs from then on.
 type Namespace interface {
 	Do(f func() error) error
+	// Command is a command that does in the namespace what the given one does where it is typed.
+	Command(line string) string
 }
 
 // A Firewall writes rule sets into network namespaces.
 type Firewall interface {
-	// Name is what the configuration calls the backend.
-	Name() string
 	// Node is the rule set of a network. It survives the network's last pod; its Revert does nothing,
 	// because another pod may rely on it by then.
 	Node(ns Namespace, n Node) Change
@@ -74,7 +76,10 @@ const (
 )
 
 // ErrUnavailable says that no backend works here, or that the one asked for does not.
-var ErrUnavailable = errors.New("firewall backend is not available")
+var ErrUnavailable = errors.New("no such firewall backend works")
+
+// ErrChanging says that somebody else keeps changing the same rule set. Nothing is wrong but the moment.
+var ErrChanging = errors.New("keeps changing")
 
 // ErrBusy says that somebody else holds a lock for longer than a pod should wait for it.
 var ErrBusy = errors.New("locked by somebody else")

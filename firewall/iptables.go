@@ -13,8 +13,6 @@ import (
 // process for each family checks the jumps of all tables, and only when they are not there it looks closer and writes.
 type iptBackend struct{ variant string }
 
-func (iptBackend) Name() string { return IPTables }
-
 // add adds tables in one family.
 func (s *ruleset) add(v6 bool, variant string, tables []xtable) {
 	s.halves = append(s.halves, &half{tool: &tool{v6: v6, variant: variant}, ns: s.ns, owner: s.owner, tables: tables})
@@ -51,6 +49,7 @@ type xchain struct {
 	name  string
 	from  string // the built-in chain
 	last  bool   // the jump is the built-in chain's last rule: all others come first
+	gone  bool   // only another configuration has it
 	rules []xrule
 }
 
@@ -95,10 +94,13 @@ func (h *half) digest() string {
 func (s *ruleset) String() string {
 	var texts []string
 	for _, h := range s.halves {
-		texts = append(texts, fmt.Sprintf("%s <<'EOF'\n%sEOF", h.tool.restoreLine(), h.transaction(nil)))
+		texts = append(texts, s.ns.Command(fmt.Sprintf("%s <<'EOF'\n%sEOF", h.tool.restoreLine(), h.transaction(nil))))
 	}
 	return strings.Join(texts, "\n")
 }
+
+// Backend is what the configuration calls it.
+func (s *ruleset) Backend() string { return IPTables }
 
 // each does the same in both families at the same time.
 func (s *ruleset) each(do func(*half) error) error {
@@ -135,6 +137,7 @@ func (h *half) apply(shared bool) error {
 	}
 	var found seen // at first, nothing is expected
 	h.added = true
+	tried := false // again, though nobody was in the way
 	for range attempts {
 		err := h.tool.restore(h.ns, h.transaction(found))
 		if err == nil {
@@ -153,7 +156,8 @@ func (h *half) apply(shared bool) error {
 		switch {
 		case observeErr != nil:
 			return errors.Join(err, observeErr)
-		case !again.equal(found):
+		case !again.equal(found) || !tried:
+			tried = again.equal(found)
 			// The tables that this process has written already are as they should be.
 			h.added = h.added && !h.differs(again)
 			found = again
@@ -163,7 +167,7 @@ func (h *half) apply(shared bool) error {
 			return err
 		}
 	}
-	return fmt.Errorf("%s: the chains %s-* keep changing", h.tool, podChains)
+	return fmt.Errorf("%s: chains %s-*: %w", h.tool, podChains, ErrChanging)
 }
 
 // differs tells whether there is anything of which this process would not have written.
@@ -182,7 +186,7 @@ func (h *half) look() (same bool, err error) {
 	for _, t := range h.tables {
 		fmt.Fprintf(&text, "*%s\n", t.name)
 		for _, c := range t.chains {
-			if c.from != "" {
+			if c.from != "" && !c.gone {
 				fmt.Fprintf(&text, "-C %s %s\n", c.from, h.jump(c))
 			}
 		}
@@ -208,9 +212,11 @@ func (h *half) transaction(found seen) string {
 			continue
 		}
 		fmt.Fprintf(&text, "*%s\n", t.name)
-		was.drop(&text)
+		kept := was.drop(&text, t.keeps)
 		for _, c := range t.chains {
-			fmt.Fprintf(&text, "-N %s\n", c.name)
+			if !c.gone && !kept[c.name] {
+				fmt.Fprintf(&text, "-N %s\n", c.name)
+			}
 		}
 		for _, c := range t.chains {
 			for _, r := range c.rules {
@@ -219,7 +225,7 @@ func (h *half) transaction(found seen) string {
 		}
 		for _, c := range t.chains {
 			switch {
-			case c.from == "":
+			case c.from == "" || c.gone:
 			case c.last:
 				fmt.Fprintf(&text, "-A %s %s\n", c.from, h.jump(c))
 			default:
@@ -253,6 +259,12 @@ func (s *ruleset) Verify() error {
 func (h *half) compare(t xtable, found tableSeen) error {
 	for _, c := range t.chains {
 		rules, exists := found.chains[c.name]
+		if c.gone {
+			if exists {
+				return fmt.Errorf("chain %s is of another configuration", c.name)
+			}
+			continue
+		}
 		if !exists {
 			return fmt.Errorf("chain %s is missing", c.name)
 		}
@@ -303,7 +315,7 @@ func (h *half) remove() error {
 		for i, t := range h.tables {
 			if !found[i].empty() {
 				fmt.Fprintf(&text, "*%s\n", t.name)
-				found[i].drop(&text)
+				found[i].drop(&text, nil)
 				text.WriteString("COMMIT\n")
 			}
 		}
@@ -311,7 +323,7 @@ func (h *half) remove() error {
 			return err
 		}
 	}
-	return fmt.Errorf("%s: the chains %s-* keep changing", h.tool, podChains)
+	return fmt.Errorf("%s: chains %s-*: %w", h.tool, podChains, ErrChanging)
 }
 
 // seen is what was found of a half: one for each of its tables.
@@ -345,16 +357,30 @@ func (t tableSeen) jumpsTo(chain string) (jumps []string) {
 	return jumps
 }
 
-// drop writes the lines that delete exactly this. They fail if any of it is gone, or if there are more jumps.
-func (t tableSeen) drop(text *strings.Builder) {
+// drop writes the lines that delete exactly this, but for the chains to be kept, which are emptied. The lines fail if
+// any of it is gone, or if there are more jumps.
+func (t tableSeen) drop(text *strings.Builder, keep func(string, tableSeen) bool) (kept map[string]bool) {
+	kept = map[string]bool{}
 	for _, j := range t.jumps {
 		fmt.Fprintln(text, strings.Replace(j, "-A ", "-D ", 1))
 	}
-	for _, verb := range []string{"-F", "-X"} {
-		for _, name := range sorted(t.chains) {
-			fmt.Fprintln(text, verb, name)
+	for _, name := range sorted(t.chains) {
+		fmt.Fprintln(text, "-F", name)
+	}
+	for _, name := range sorted(t.chains) {
+		if kept[name] = keep != nil && keep(name, t); !kept[name] {
+			fmt.Fprintln(text, "-X", name)
 		}
 	}
+	return kept
+}
+
+// keeps reports whether a chain can stay for its new rules. One without a jump cannot: that it has none is part of what
+// was found, and only the chain's deletion fails if there is one by now. All others do, because the kernel may not find
+// the new one of two chains of the same name in a transaction, while the table of names grows.
+func (t xtable) keeps(name string, found tableSeen) bool {
+	i := slices.IndexFunc(t.chains, func(c xchain) bool { return c.name == name })
+	return !t.chains[i].gone && (t.chains[i].from == "" || len(found.jumpsTo(name)) > 0)
 }
 
 // observe lists the chains of the half, and the rules of the built-in chains that jump to them.

@@ -19,8 +19,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var update = flag.Bool("update", false, "rewrite the golden text in testdata")
-
 // variants are those of iptables, each a backend of its own here.
 var variants = map[string]iptBackend{"nft": {variantNFT}, "legacy": {variantLegacy}}
 
@@ -133,6 +131,11 @@ func TestIPTablesConverges(t *testing.T) {
 				}
 				must(t, c.Apply())
 				must(t, c.Verify())
+				if name == "another configuration" {
+					want := newNamespace(t)
+					must(t, b.Node(want, node()).Apply())
+					same(t, "after the change", saved(t, want, variant), saved(t, ns, variant))
+				}
 			})
 		}
 	}
@@ -267,7 +270,7 @@ func saved(t *testing.T, ns Namespace, variant string) string {
 func golden(t *testing.T, file, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", file)
-	if *update {
+	if flag.Lookup("update").Value.String() == "true" { // of package firewall_test
 		must(t, os.WriteFile(path, []byte(got), 0o644))
 	}
 	want, err := os.ReadFile(path)

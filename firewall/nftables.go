@@ -21,8 +21,6 @@ import (
 // writes only when what it finds is not what it wants.
 type nftBackend struct{}
 
-func (nftBackend) Name() string { return NFTables }
-
 // A table is the whole of one nftables table as this package wants it.
 type table struct {
 	ns     Namespace
@@ -31,7 +29,7 @@ type table struct {
 	shared bool   // others rely on it: it is there, as a rule, and Revert leaves it
 	added  bool   // by Apply, from nothing
 	fresh  bool   // Apply has written it
-	sum    []byte // of String
+	sum    []byte // of text
 }
 
 // A chain with a hook is a base chain; one without is only jumped to.
@@ -68,16 +66,19 @@ const typeDigest userdata.Type = 0xd6
 func (t *table) digest(chain, rule int) []byte {
 	if t.sum == nil {
 		h := fnv.New128a()
-		_, _ = h.Write([]byte(t.String()))
+		_, _ = h.Write([]byte(t.text()))
 		t.sum = h.Sum(nil)
 	}
 	return append(slices.Clip(t.sum), byte(chain), byte(rule))
 }
 
 // String is a command that a shell can run: nft(8) with the table on its standard input.
-func (t *table) String() string {
+func (t *table) String() string { return t.ns.Command("nft -f - <<'EOF'\n" + t.text() + "EOF") }
+
+// text is the table in the words of nft(8).
+func (t *table) text() string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "nft -f - <<'EOF'\ntable inet %s {\n", t.name)
+	fmt.Fprintf(&s, "table inet %s {\n", t.name)
 	for _, c := range t.chains {
 		fmt.Fprintf(&s, "\tchain %s {\n", c.name)
 		if c.hook != nil {
@@ -88,15 +89,15 @@ func (t *table) String() string {
 		}
 		s.WriteString("\t}\n")
 	}
-	s.WriteString("}\nEOF")
+	s.WriteString("}\n")
 	return s.String()
 }
 
 // attempts bounds how often Apply looks again after somebody else has changed the table meanwhile.
 const attempts = 5
 
-// Apply makes the table what it should be, in one transaction. A shared table is there as a rule: one
-// rule of it is looked at. Any other is missing as a rule, so it is created without a look. It is created
+// Apply makes the table what it should be, in one transaction. A shared table is there as a rule, so it is
+// looked at. Any other is missing as a rule, so it is created without a look. It is created
 // exclusively: of the processes that find it missing at the same moment one succeeds, and the others find
 // it there.
 func (t *table) Apply() error {
@@ -106,14 +107,14 @@ func (t *table) Apply() error {
 	}
 	defer func() { _ = c.CloseLasting() }()
 	if t.shared {
-		if state, err := t.compare(c, t.seal()); err != nil || state == nil {
+		if state, err := t.compare(c); err != nil || state == nil {
 			return err
 		}
 	}
 	exists := false
 	for range attempts {
 		if exists {
-			if state, err := t.compare(c, t.all()); err != nil || state == nil {
+			if state, err := t.compare(c); err != nil || state == nil {
 				return err
 			}
 			c.DelTable(t.netlink())
@@ -132,30 +133,12 @@ func (t *table) Apply() error {
 			return err
 		}
 	}
-	return fmt.Errorf("table inet %s keeps changing", t.name)
+	return fmt.Errorf("table inet %s: %w", t.name, ErrChanging)
 }
+
+func (t *table) Backend() string { return NFTables }
 
 func (t *table) wrote() bool { return t.fresh }
-
-// all are the numbers of all chains.
-func (t *table) all() []int {
-	all := make([]int, len(t.chains))
-	for i := range all {
-		all[i] = i
-	}
-	return all
-}
-
-// seal is the number of the chain with the fewest rules: the cheapest to look at.
-func (t *table) seal() []int {
-	least := 0
-	for i, ch := range t.chains {
-		if len(ch.rules) < len(t.chains[least].rules) {
-			least = i
-		}
-	}
-	return []int{least}
-}
 
 func (t *table) netlink() *nftables.Table {
 	return &nftables.Table{Name: t.name, Family: nftables.TableFamilyINet}
@@ -205,16 +188,18 @@ func (t *table) Verify() error {
 		return err
 	}
 	defer func() { _ = c.CloseLasting() }()
-	state, err := t.compare(c, t.all())
+	state, err := t.compare(c)
+	if state == nil && err == nil {
+		state, err = t.comparePolicies(c)
+	}
 	return errors.Join(state, err)
 }
 
-// compare returns what differs in some of the chains, nil if nothing does.
-func (t *table) compare(c *nftables.Conn, chains []int) (state, err error) {
-	var diffs []error
+// compare returns what differs, nil if nothing does.
+func (t *table) compare(c *nftables.Conn) (state, err error) {
+	var missing, other []string
 	nt := t.netlink()
-	for _, i := range chains {
-		ch := t.chains[i]
+	for i, ch := range t.chains {
 		got, err := c.GetRules(nt, ch.netlink(nt))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("list chain inet %s %s: %w", t.name, ch.name, err)
@@ -223,11 +208,42 @@ func (t *table) compare(c *nftables.Conn, chains []int) (state, err error) {
 		for j := 0; same && j < len(got); j++ {
 			same = bytes.Equal(userdata.Get(got[j].UserData, typeDigest), t.digest(i, j))
 		}
-		if !same {
-			diffs = append(diffs, fmt.Errorf("chain inet %s %s is not as it should be (%d rules, %d wanted)", t.name, ch.name, len(got), len(ch.rules)))
+		switch {
+		case len(got) == 0:
+			missing = append(missing, ch.name)
+		case !same:
+			other = append(other, ch.name)
 		}
 	}
-	return errors.Join(diffs...), nil
+	switch {
+	case len(missing) == len(t.chains):
+		return fmt.Errorf("table inet %s is missing or empty", t.name), nil
+	case len(missing)+len(other) == len(t.chains):
+		return fmt.Errorf("table inet %s is of another configuration", t.name), nil
+	case len(missing)+len(other) > 0:
+		return fmt.Errorf("table inet %s has other rules in %s", t.name, strings.Join(append(missing, other...), ", ")), nil
+	}
+	return nil, nil
+}
+
+// comparePolicies tells whether a base chain drops what no rule has decided.
+func (t *table) comparePolicies(c *nftables.Conn) (state, err error) {
+	for _, ch := range t.chains {
+		if ch.hook == nil {
+			continue
+		}
+		got, err := c.ListChain(t.netlink(), ch.name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // compare has said so
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list chain inet %s %s: %w", t.name, ch.name, err)
+		}
+		if got.Policy != nil && *got.Policy != nftables.ChainPolicyAccept {
+			return fmt.Errorf("chain inet %s %s has policy drop, not accept", t.name, ch.name), nil
+		}
+	}
+	return nil, nil
 }
 
 // Revert deletes the table if Apply created it and nobody else relies on it. It is no error if it is

@@ -21,8 +21,9 @@ const podTable = "veth-host"
 //   - postrouting gives what goes back into a pod the node's address, so that the reply retraces the
 //     way. Never a bare masquerade there: the host end has no address, and a VIP on lo would be chosen.
 func (nftBackend) Node(ns Namespace, n Node) Change {
+	const most = 100 // nft(8) takes comments of 128 bytes; the name of the table has all of the network's
 	prerouting := []rule{
-		{terms: []term{iifgroup(n.Group), gotoChain("from-pod")}, comment: "from a pod of " + n.Network},
+		{terms: []term{iifgroup(n.Group), gotoChain("from-pod")}, comment: "from a pod of " + n.Network[:min(len(n.Network), most)]},
 	}
 	return &table{ns: ns, name: podTable + "-" + n.Network, shared: true, chains: []chain{
 		base("nodeport", nftables.ChainTypeFilter, "prerouting", *nftables.ChainPriorityMangle, nodePort(n)),

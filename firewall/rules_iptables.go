@@ -33,12 +33,14 @@ func (b iptBackend) node(ns Namespace, n Node) *ruleset {
 func nodeTables(n Node, addr netip.Addr) []xtable {
 	name := func(s string) string { return fmt.Sprintf("%s-%d-%s", podChains, n.Group, s) }
 	mangle := []xchain{{name: name("PRE"), from: "PREROUTING", rules: preRules(n, name("POD"))}, {name: name("POD"), rules: podRules(n, addr)}}
+	forward := xchain{name: name("FWD"), from: "FORWARD", gone: n.Masquerade}
 	if !n.Masquerade {
-		mangle = append(mangle, xchain{name: name("FWD"), from: "FORWARD", rules: []xrule{{
+		forward.rules = []xrule{{
 			"-m devgroup " + srcGroup(n) + " -m conntrack --ctdir ORIGINAL --ctstate DNAT -m connmark ! " + marked(n.ServiceMark),
 			orMark(n.NodePortMark), "translated, but no Service",
-		}}})
+		}}
 	}
+	mangle = append(mangle, forward)
 	return []xtable{
 		{"mangle", mangle},
 		{"nat", []xchain{{name: name("POST"), from: "POSTROUTING", rules: postRules(n, addr)}}},

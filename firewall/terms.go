@@ -175,7 +175,8 @@ func snatTo(addr netip.Addr) term {
 	if addr.Is6() {
 		proto, word = unix.NFPROTO_IPV6, "ip6"
 	}
-	return term{text: fmt.Sprintf("snat %s to %s fully-random", word, addr), exprs: []expr.Any{
+	text := fmt.Sprintf("meta nfproto %s snat %s to %s fully-random", map[byte]string{unix.NFPROTO_IPV4: "ipv4", unix.NFPROTO_IPV6: "ipv6"}[proto], word, addr)
+	return term{text: text, exprs: []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: reg}, equals([]byte{proto}),
 		&expr.Immediate{Register: reg, Data: addr.AsSlice()},
 		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: uint32(proto), RegAddrMin: reg, FullyRandom: true},

@@ -27,7 +27,8 @@ const HostEndPrefix = "veth"
 
 // Owner is what the host end says about whose it is.
 func (a Attachment) Owner() routing.Owner {
-	return routing.Owner{Alias: a.alias(), Group: Group(a.Network)}
+	host, _ := a.MACs()
+	return routing.Owner{Alias: a.alias(), Group: Group(a.Network), MAC: host}
 }
 
 // alias is network/containerID/ifname, cut to what the kernel takes (IFALIASZ is 256, with a NUL).
@@ -65,5 +66,17 @@ func (a Attachment) hash() []byte {
 func hash(s string) []byte {
 	h := fnv.New128a()
 	_, _ = h.Write([]byte(s))
-	return h.Sum(nil)
+	sum := h.Sum(nil)
+	// The last bytes of s hardly reach the first ones of FNV: cni0 and cni1, or net1 and net2, would share them.
+	high, low := binary.BigEndian.Uint64(sum), binary.BigEndian.Uint64(sum[8:])
+	high = mix(high ^ mix(low))
+	low = mix(low + high)
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(sum[:0], high), low)
+}
+
+// mix spreads every bit over all others (the last step of SplitMix64), and no two numbers to the same one.
+func mix(x uint64) uint64 {
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/containernetworking/cni/pkg/types"
+	"golang.org/x/sys/unix"
 
 	"underlay-cni/conflist"
 	"underlay-cni/firewall"
@@ -25,6 +26,7 @@ const (
 	CodeNeigh    = 104                           // a neighbour
 	CodeSysctl   = 105                           // a sysctl
 	CodeFirewall = 106                           // the firewall
+	CodeConflict = 110                           // the address is somebody else's
 	CodeCheck    = 120                           // CHECK: the kernel differs
 	CodePanic    = types.ErrInternal             // 999: a bug
 )
@@ -32,15 +34,17 @@ const (
 // codeOf is the code of a failed change: by what went wrong, if that says more, else by what the change is about.
 func codeOf(c Change, err error) uint {
 	switch {
-	case errors.Is(err, firewall.ErrBusy):
+	case errors.Is(err, firewall.ErrBusy), errors.Is(err, firewall.ErrChanging):
 		return CodeTryAgain
 	case errors.Is(err, firewall.ErrNoServiceCIDR):
 		return CodeConfig
 	}
 	switch c.(type) {
+	case interface{ Backend() string }: // package firewall's only kind
+		return CodeFirewall
 	case *routing.Veth, *routing.LinkUp, *routing.NoLink:
 		return CodeVeth
-	case *routing.Route, *routing.NoRoute, *routing.Source:
+	case *routing.Route, *routing.NoRoute, *routing.SpareRoute, *routing.Source:
 		return CodeRoute
 	case *routing.Rule, *routing.NoRule, *routing.NoIif:
 		return CodeRule
@@ -48,8 +52,8 @@ func codeOf(c Change, err error) uint {
 		return CodeNeigh
 	case *routing.Sysctls, *routing.InetConf:
 		return CodeSysctl
-	default: // package firewall has but one kind
-		return CodeFirewall
+	default:
+		return CodePanic // whoever adds a kind of change adds its code here
 	}
 }
 
@@ -64,14 +68,14 @@ func toCNI(err error) *types.Error {
 	if errors.As(err, &e) && e.Error() == err.Error() {
 		return e
 	}
-	code := CodePanic
+	code := types.ErrIOFailure // the kernel would not tell
 	switch {
 	case e != nil:
 		code = e.Code
 	case errors.As(err, new(*conflist.KeyError)):
 		code = CodeConfig
-	case errors.Is(err, firewall.ErrUnavailable):
-		code = CodeFirewall
+	case errors.Is(err, unix.EAGAIN), errors.Is(err, routing.ErrInterrupted):
+		code = CodeTryAgain
 	}
 	return types.NewError(code, err.Error(), "")
 }

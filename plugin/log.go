@@ -32,7 +32,7 @@ func (r *Request) LogTo(o *conflist.LogOptions) {
 
 // logVerb writes the line of the verb.
 func (r *Request) logVerb(took time.Duration, err error) {
-	level, attrs := slog.LevelInfo, []slog.Attr{slog.Duration("took", took), slog.String("netns", r.Netns)}
+	level, attrs := slog.LevelInfo, []slog.Attr{slog.Duration("took", took), slog.String("netns", r.Netns), slog.String("args", r.Args)}
 	if err != nil {
 		level, attrs = slog.LevelError, append(attrs, slog.String("error", err.Error()))
 	}
@@ -53,13 +53,13 @@ func logChange(l *slog.Logger, c Change, err error) {
 }
 
 // openLog opens the log file to append to, which many short processes do at the same time: each line is
-// one write. A file that has reached its size is put aside first.
+// one write. (A pipe that nobody reads must not hold the pod up.) A file that has reached its size is put aside first.
 func openLog(o *conflist.LogOptions) (*os.File, error) {
 	if err := os.MkdirAll(filepath.Dir(o.File), 0o750); err != nil {
 		return nil, fmt.Errorf("make the log's directory: %w", err)
 	}
 	for range 2 {
-		f, err := os.OpenFile(o.File, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+		f, err := os.OpenFile(o.File, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NONBLOCK, 0o600)
 		if err != nil {
 			return nil, fmt.Errorf("open the log: %w", err)
 		}

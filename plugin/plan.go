@@ -55,7 +55,7 @@ func (p *Plan) apply(log *slog.Logger) error {
 		err := c.Apply()
 		logChange(log, c, err)
 		if err != nil {
-			details := fmt.Sprintf("undone: all %d changes before it", i)
+			details := "undone: all that this request had done; what the network's pods share stays"
 			if undo := p.Revert(); undo != nil {
 				details = "could not be undone: " + undo.Error()
 			}
@@ -63,7 +63,9 @@ func (p *Plan) apply(log *slog.Logger) error {
 		}
 	}
 	if p.then != nil {
-		_ = p.then()
+		if err := p.then(); err != nil {
+			log.Warn("afterwards", "error", err.Error())
+		}
 	}
 	return nil
 }
@@ -100,7 +102,7 @@ func (p *Plan) applyAll(log *slog.Logger) error {
 	if first == nil {
 		return nil
 	}
-	return types.NewError(codeOf(first, nil), errors.Join(errs...).Error(), "")
+	return types.NewError(codeOf(first, errs[0]), errors.Join(errs...).Error(), "")
 }
 
 // Verify compares every change with the kernel and reports all differences in one error.

@@ -172,7 +172,11 @@ func (m *run) fail(err error) int {
 		m.version = version.Current()
 	}
 	e := toCNI(err)
-	msg, details := shorten(e.Msg, 500), shorten(e.Details, 500)
+	msg, details := e.Msg, e.Details
+	if details == "" && len(msg) > most { // a list of differences, say, has room in both
+		msg, details = msg[:most], msg[most:]
+	}
+	msg, details = shorten(strings.ToValidUTF8(msg, ""), most), shorten(strings.ToValidUTF8(details, ""), 700-most)
 	enc := json.NewEncoder(os.Stdout)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "    ")
@@ -187,6 +191,9 @@ func (m *run) fail(err error) int {
 	}
 	return 1
 }
+
+// most is how many bytes of a message are printed; together with the details they stay below 700.
+const most = 440
 
 // shorten cuts a text to a number of bytes, in the middle: libcni hides stderr, and an operator's
 // terminal shows what is at either end.

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"slices"
 
@@ -20,6 +19,7 @@ type Request struct {
 	Attachment
 	Verb    string
 	Netns   string // CNI_NETNS as given; may be empty on DEL
+	Args    string // CNI_ARGS, for the log only
 	Config  []byte // standard input
 	Version string // cniVersion of the configuration
 
@@ -49,7 +49,7 @@ const (
 func newRequest(verb string, args *skel.CmdArgs, needs need) (*Request, error) {
 	r := &Request{
 		Attachment: Attachment{ContainerID: args.ContainerID, IfName: args.IfName},
-		Verb:       verb, Netns: args.Netns, Config: args.StdinData, log: slog.New(slog.DiscardHandler),
+		Verb:       verb, Netns: args.Netns, Args: args.Args, Config: args.StdinData, log: slog.New(slog.DiscardHandler),
 	}
 	var conf struct {
 		CNIVersion string          `json:"cniVersion"`
@@ -74,8 +74,8 @@ func newRequest(verb string, args *skel.CmdArgs, needs need) (*Request, error) {
 	return r, err
 }
 
-// openPod opens CNI_NETNS. Without need of it, a namespace that is not there any more is none; and the
-// node's own is none either, since what a DEL would delete in it is the node's.
+// openPod opens CNI_NETNS. Without need of it, one that cannot be opened is none; and the node's own is none
+// either, since what a DEL would delete in it is the node's.
 func (r *Request) openPod(needed bool) error {
 	if r.Netns == "" && !needed {
 		return nil
@@ -85,14 +85,14 @@ func (r *Request) openPod(needed bool) error {
 	case err == nil && !pod.Same(r.Node):
 		r.Pod = pod
 		return nil
+	case !needed:
+		if err == nil {
+			pod.Close()
+		}
+		return nil
 	case err == nil:
 		pod.Close()
-		if !needed {
-			return nil
-		}
 		return Errorf(CodeNetns, "CNI_NETNS: %s: it is the node's own network namespace; accepted: the pod's", r.Netns)
-	case !needed && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, routing.ErrNoNamespace)):
-		return nil
 	default:
 		return Errorf(CodeNetns, "CNI_NETNS: %w; accepted: the path of a network namespace", err)
 	}

@@ -4,9 +4,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/netip"
+	"slices"
 
+	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"underlay-cni/routing"
 )
 
 // AppendInterfaces appends to the result's interfaces, after the addresses without an interface have been
@@ -22,14 +27,25 @@ func (r *Request) AppendInterfaces(added ...*types100.Interface) {
 	r.Result.Interfaces = append(r.Result.Interfaces, added...)
 }
 
-// SetDefault makes the default routes of the result that belong to the address's family go by it: the
-// CHECK of the plugins before compares the routes with the kernel's.
+// SetDefault makes the default route of the main table, in the family of the address, go by it: the CHECK of the
+// plugins before compares the routes with the kernel's. A gateway without a default route gets one.
 func (r *Request) SetDefault(via netip.Addr) {
+	found := false
 	for _, route := range r.Result.Routes {
 		ones, _ := route.Dst.Mask.Size()
-		if dst, ok := netip.AddrFromSlice(route.Dst.IP); ok && ones == 0 && dst.Unmap().Is4() == via.Is4() {
-			route.GW = via.AsSlice()
+		dst, ok := netip.AddrFromSlice(route.Dst.IP)
+		inMain := route.Table == nil || *route.Table == routing.MainTable
+		if !ok || ones != 0 || dst.Unmap().Is4() != via.Is4() || !inMain {
+			continue
 		}
+		found = true
+		route.GW = via.AsSlice()
+		route.MTU, route.AdvMSS, route.Priority, route.Scope = 0, 0, 0, nil
+	}
+	if !found && r.Gateway(via.Is6()).IsValid() {
+		zero := make(net.IP, len(via.AsSlice()))
+		dst := net.IPNet{IP: zero, Mask: net.CIDRMask(0, via.BitLen())}
+		r.Result.Routes = append(r.Result.Routes, &types.Route{Dst: dst, GW: via.AsSlice()})
 	}
 }
 
@@ -54,23 +70,33 @@ func (r *Request) marshalResult() ([]byte, error) {
 	if err := versioned.PrintTo(&out); err != nil {
 		return nil, fmt.Errorf("print the result: %w", err)
 	}
-	var ours, theirs any
-	if err := json.Unmarshal(out.Bytes(), &ours); err != nil {
+	ours, err := decode(out.Bytes())
+	if err != nil {
 		return nil, fmt.Errorf("print the result: %w", err)
 	}
-	if err := json.Unmarshal(r.raw, &theirs); err != nil {
+	theirs, err := decode(r.raw)
+	if err != nil {
 		return nil, fmt.Errorf("prevResult: %w", err)
 	}
-	b, err := json.MarshalIndent(complete(ours, theirs), "", "    ")
+	b, err := json.MarshalIndent(complete("", ours, theirs), "", "    ")
 	if err != nil {
 		return nil, fmt.Errorf("print the result: %w", err)
 	}
 	return append(b, '\n'), nil
 }
 
-// complete adds to ours the members that only theirs has, at every depth; elements of arrays correspond
-// by their index, since we only ever append.
-func complete(ours, theirs any) any {
+// decode keeps numbers as they stand in the text.
+func decode(text []byte) (v any, err error) {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	err = d.Decode(&v)
+	return v, err
+}
+
+// complete adds to ours the members that only theirs has, at every depth, but for those of routes that
+// SetDefault has taken away; elements of arrays correspond by their index, since we only ever append. The key
+// is that of the value, or of the array around it.
+func complete(key string, ours, theirs any) any {
 	switch o := ours.(type) {
 	case map[string]any:
 		t, ok := theirs.(map[string]any)
@@ -78,9 +104,11 @@ func complete(ours, theirs any) any {
 			return o
 		}
 		for k, v := range t {
-			if mine, ok := o[k]; ok {
-				o[k] = complete(mine, v)
-			} else {
+			mine, known := o[k]
+			switch {
+			case known:
+				o[k] = complete(k, mine, v)
+			case key != "routes" || !slices.Contains([]string{"mtu", "advmss", "priority", "scope"}, k):
 				o[k] = v
 			}
 		}
@@ -90,7 +118,7 @@ func complete(ours, theirs any) any {
 			return o
 		}
 		for i := range min(len(o), len(t)) {
-			o[i] = complete(o[i], t[i])
+			o[i] = complete(key, o[i], t[i])
 		}
 	}
 	return ours

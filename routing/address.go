@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -17,17 +18,33 @@ type Address struct {
 	Flags  int          // unix.IFA_F_…
 }
 
-// Usable reports whether others can reach the address: it is global, and neither tentative nor rejected
-// by duplicate address detection.
-func (a Address) Usable() bool {
-	tentative := a.Flags&unix.IFA_F_TENTATIVE != 0 && a.Flags&unix.IFA_F_OPTIMISTIC == 0
-	return a.global() && !tentative && a.Flags&unix.IFA_F_DADFAILED == 0
+// Usable reports whether the address is one that others can reach: global, and not rejected by duplicate
+// address detection. A tentative one will be usable in a moment.
+func (a Address) Usable() bool { return a.global() && a.Flags&unix.IFA_F_DADFAILED == 0 }
+
+// Duplicate reports whether duplicate address detection has found the address elsewhere.
+func (a Address) Duplicate() bool { return a.Flags&unix.IFA_F_DADFAILED != 0 }
+
+// Tentative reports whether duplicate address detection still runs.
+func (a Address) Tentative() bool {
+	return a.Flags&unix.IFA_F_TENTATIVE != 0 && a.Flags&unix.IFA_F_OPTIMISTIC == 0
 }
 
-// Preferred reports whether the address may be a source or a next hop for long: usable, and neither
-// deprecated, as VIPs often are, nor a temporary address of RFC 8981.
-func (a Address) Preferred() bool {
-	return a.Usable() && a.Flags&(unix.IFA_F_DEPRECATED|unix.IFA_F_TEMPORARY) == 0
+// Dynamic reports whether the address comes and goes by itself, as those of router advertisements do.
+func (a Address) Dynamic() bool { return a.Flags&unix.IFA_F_PERMANENT == 0 }
+
+// rank orders addresses by how well they serve as a source and a next hop: lower is better. Deprecated ones
+// come last, as VIPs often are, with the temporary ones of RFC 8981; then dynamic ones; then those of a single
+// address, which VIPs are too.
+func (a Address) rank() int {
+	temporary := a.Prefix.Addr().Is6() && a.Flags&unix.IFA_F_TEMPORARY != 0 // in IPv4 the bit is IFA_F_SECONDARY
+	rank := 0
+	for i, worse := range []bool{a.Prefix.IsSingleIP(), a.Dynamic(), temporary || a.Flags&unix.IFA_F_DEPRECATED != 0} {
+		if worse {
+			rank += 1 << i
+		}
+	}
+	return rank
 }
 
 // global leaves out loopback, link-local and multicast addresses.
@@ -51,7 +68,7 @@ func (n *Namespace) Addresses(l *Link) ([]Address, error) {
 		msg := nl.NewIfAddrmsg(int(f))
 		msg.Index = uint32(index)
 		before := len(all)
-		err := n.dump(unix.RTM_GETADDR, func() { all = all[:before] }, func(m []byte) error {
+		err := n.dump(unix.RTM_GETADDR, f, func() { all = all[:before] }, func(m []byte) error {
 			a, err := parseAddress(m)
 			if err == nil && (index == 0 || a.Link == index) {
 				all = append(all, a)
@@ -68,7 +85,7 @@ func (n *Namespace) Addresses(l *Link) ([]Address, error) {
 	return all, nil
 }
 
-// UsableAddresses lists the usable addresses of an interface, the preferred ones first.
+// UsableAddresses lists the usable addresses of an interface, in the order of Usable.
 func (n *Namespace) UsableAddresses(l *Link) ([]Address, error) {
 	all, err := n.Addresses(l)
 	if err != nil {
@@ -77,17 +94,41 @@ func (n *Namespace) UsableAddresses(l *Link) ([]Address, error) {
 	return Usable(all), nil
 }
 
-// Usable are the usable ones of some addresses, the preferred ones first.
+// Usable are the usable ones of some addresses, those first that serve best as a source and a next hop. Among
+// equals it is the oldest, so that an address that is added later changes nothing: the kernel lists those of
+// IPv4 in that order, and those of IPv6 the other way round.
 func Usable(all []Address) []Address {
 	var usable []Address
-	for _, preferred := range []bool{true, false} {
-		for _, a := range all {
-			if a.Usable() && a.Preferred() == preferred {
-				usable = append(usable, a)
-			}
+	for _, a := range all {
+		if a.Usable() && a.Prefix.Addr().Is4() {
+			usable = append(usable, a)
+		}
+	}
+	for _, a := range slices.Backward(all) {
+		if a.Usable() && a.Prefix.Addr().Is6() {
+			usable = append(usable, a)
+		}
+	}
+	for i := range usable { // slices.SortStableFunc would be 10 KB of every plugin
+		for j := i; j > 0 && usable[j-1].rank() > usable[j].rank(); j-- {
+			usable[j-1], usable[j] = usable[j], usable[j-1]
 		}
 	}
 	return usable
+}
+
+// IsLocal reports whether an address is one of the namespace's own, on whatever interface.
+func (n *Namespace) IsLocal(addr netip.Addr) (bool, error) {
+	msg := rtmsg(familyOf(addr), 0)
+	msg.Dst_len = uint8(addr.BitLen())
+	m, err := n.get(unix.RTM_GETROUTE, msg, attr(unix.RTA_DST, addr.AsSlice()))
+	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EACCES) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("ip route get %s: %w", addr, err)
+	}
+	return nl.DeserializeRtMsg(m).Type == unix.RTN_LOCAL, nil
 }
 
 func parseAddress(m []byte) (Address, error) {

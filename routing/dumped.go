@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -29,9 +30,28 @@ type dumped struct {
 	metric   int
 	dst      netip.Prefix
 	via, src netip.Addr
-	hops     []netip.Addr // of a multipath route
-	oifs     []int        // of a multipath route
+	hops     []hop // of a multipath route
+	oifs     []int // of a multipath route
+	options  options
 }
+
+// A hop is one of several next hops.
+type hop struct {
+	via    netip.Addr
+	weight int
+	onlink bool
+}
+
+// options are what an operator may have said of a route beside where it leads.
+type options struct {
+	protocol    uint8
+	onlink      bool
+	mtuLocked   bool
+	mtu, advmss uint32
+}
+
+// rtaNhID is RTA_NH_ID of linux/rtnetlink.h, which package unix does not have.
+const rtaNhID = 30
 
 func parseRoute(m []byte) (*dumped, error) {
 	msg := nl.DeserializeRtMsg(m)
@@ -40,6 +60,7 @@ func parseRoute(m []byte) (*dumped, error) {
 		return nil, fmt.Errorf("parse a route: %w", err)
 	}
 	d := &dumped{msg: *msg, table: int(msg.Table)}
+	d.options = options{protocol: msg.Protocol, onlink: msg.Flags&unix.RTNH_F_ONLINK != 0}
 	dst := netip.IPv4Unspecified()
 	if msg.Family == unix.AF_INET6 {
 		dst = netip.IPv6Unspecified()
@@ -51,6 +72,8 @@ func parseRoute(m []byte) (*dumped, error) {
 			continue // the copy's own
 		case unix.RTA_CACHEINFO:
 			continue // the kernel's
+		case rtaNhID:
+			continue // of an object that says what the other attributes say too, and excludes them
 		case unix.RTA_OIF:
 			d.oif = int(uint32Of(a.Value))
 		case unix.RTA_PRIORITY:
@@ -59,8 +82,14 @@ func parseRoute(m []byte) (*dumped, error) {
 			dst, _ = netip.AddrFromSlice(a.Value)
 		case unix.RTA_GATEWAY:
 			d.via, _ = netip.AddrFromSlice(a.Value)
+		case unix.RTA_VIA: // a next hop of the other family: struct rtvia, the family and the address
+			d.via, _ = netip.AddrFromSlice(a.Value[min(2, len(a.Value)):])
 		case unix.RTA_PREFSRC:
 			d.src, _ = netip.AddrFromSlice(a.Value)
+		case unix.RTA_METRICS:
+			if err := d.options.parseMetrics(a.Value); err != nil {
+				return nil, err
+			}
 		}
 		value := append([]byte(nil), a.Value...)
 		if a.Attr.Type == unix.RTA_MULTIPATH {
@@ -90,12 +119,63 @@ func (d *dumped) parseHops(b []byte) error {
 		for _, a := range attrs {
 			if a.Attr.Type == unix.RTA_GATEWAY {
 				via, _ := netip.AddrFromSlice(a.Value)
-				d.hops = append(d.hops, via)
+				d.hops = append(d.hops, hop{via: via, weight: int(b[3]) + 1, onlink: b[2] != 0})
 			}
 		}
 		b = b[min((size+unix.RTNH_ALIGNTO-1)&^(unix.RTNH_ALIGNTO-1), len(b)):]
 	}
 	return nil
+}
+
+func (o *options) parseMetrics(b []byte) error {
+	metrics, err := nl.ParseRouteAttr(b)
+	if err != nil {
+		return fmt.Errorf("parse a route: %w", err)
+	}
+	for _, m := range metrics {
+		if len(m.Value) < 4 {
+			continue
+		}
+		switch m.Attr.Type {
+		case unix.RTAX_LOCK:
+			o.mtuLocked = uint32Of(m.Value)&(1<<unix.RTAX_MTU) != 0
+		case unix.RTAX_MTU:
+			o.mtu = uint32Of(m.Value)
+		case unix.RTAX_ADVMSS:
+			o.advmss = uint32Of(m.Value)
+		}
+	}
+	return nil
+}
+
+// String is what ip-route(8) takes them for, behind everything but several next hops.
+func (o options) String() string {
+	var s strings.Builder
+	switch o.protocol {
+	case unix.RTPROT_BOOT: // what ip(8) says by itself
+	case unix.RTPROT_KERNEL:
+		s.WriteString(" proto kernel")
+	case unix.RTPROT_STATIC:
+		s.WriteString(" proto static")
+	case unix.RTPROT_RA:
+		s.WriteString(" proto ra")
+	default:
+		fmt.Fprintf(&s, " proto %d", o.protocol)
+	}
+	if o.onlink {
+		s.WriteString(" onlink")
+	}
+	if o.mtu != 0 {
+		s.WriteString(" mtu")
+		if o.mtuLocked {
+			s.WriteString(" lock")
+		}
+		fmt.Fprintf(&s, " %d", o.mtu)
+	}
+	if o.advmss != 0 {
+		fmt.Fprintf(&s, " advmss %d", o.advmss)
+	}
+	return s.String()
 }
 
 // message is a copy of the route in the table with that id, whose header msg is.

@@ -112,7 +112,7 @@ func parseLink(m []byte) (*LinkAttrs, error) {
 
 // InGroup lists the interfaces of one group. It reads all of the namespace's.
 func (n *Namespace) InGroup(group uint32) (links []*LinkAttrs, err error) {
-	err = n.dump(unix.RTM_GETLINK, func() { links = nil }, func(m []byte) error {
+	err = n.dump(unix.RTM_GETLINK, unix.AF_UNSPEC, func() { links = nil }, func(m []byte) error {
 		l, err := parseLink(m)
 		if err == nil && l.Group == group {
 			links = append(links, l)

@@ -50,7 +50,7 @@ func (n *Neigh) Verify() error {
 		return err
 	}
 	diff := fmt.Errorf("neighbour %s is missing on %s", n.Addr, n.Dev.Name)
-	err = n.Dev.NS.dump(unix.RTM_GETNEIGH, func() {}, func(m []byte) error {
+	err = n.Dev.NS.dump(unix.RTM_GETNEIGH, familyOf(n.Addr), func() {}, func(m []byte) error {
 		got, err := parseNeigh(m)
 		if err != nil || got.index != index || got.addr != n.Addr {
 			return err

@@ -44,8 +44,8 @@ func dial() (*conn, error) {
 
 func (c *conn) close() { _ = unix.Close(c.fd) }
 
-// errInterrupted says that the objects changed while they were being listed.
-var errInterrupted = errors.New("dump interrupted")
+// ErrInterrupted says that objects kept changing while they were being listed.
+var ErrInterrupted = errors.New("dump interrupted")
 
 // exchange sends one request and passes the answers on until the kernel has finished it: to the end of a
 // dump, to the acknowledgement of a change, or to the one object that was asked for.
@@ -84,7 +84,7 @@ func (c *conn) exchange(request, flags int, each func([]byte) error, parts ...nl
 				case err != nil:
 					return err
 				case failed == nil && interrupted:
-					return errInterrupted
+					return ErrInterrupted
 				default:
 					return failed
 				}
@@ -135,14 +135,21 @@ func (n *Namespace) get(request int, parts ...nl.NetlinkRequestData) (data []byt
 	return data, err
 }
 
-// dump lists objects, as far as the kernel can filter them by the request. One that is interrupted by a
-// change is repeated up to five times: restart is called before each time, to forget what came.
-func (n *Namespace) dump(request int, restart func(), each func([]byte) error, parts ...nl.NetlinkRequestData) error {
+// dump lists objects of one family, as far as the kernel can filter them by the request. (A kernel without
+// IPv6 takes a request for it as one for all families.) A dump that is interrupted by a change is repeated up
+// to five times: restart is called before each time, to forget what came.
+func (n *Namespace) dump(request int, f family, restart func(), each func([]byte) error, parts ...nl.NetlinkRequestData) error {
+	ofFamily := func(m []byte) error {
+		if len(m) == 0 || m[0] != byte(f) { // every header begins with it
+			return nil
+		}
+		return each(m)
+	}
 	var err error
 	for range 5 {
 		restart()
-		err = n.conn.exchange(request, unix.NLM_F_DUMP, each, parts...)
-		if !errors.Is(err, errInterrupted) {
+		err = n.conn.exchange(request, unix.NLM_F_DUMP, ofFamily, parts...)
+		if !errors.Is(err, ErrInterrupted) {
 			return err
 		}
 	}

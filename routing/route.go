@@ -19,6 +19,8 @@ type Route struct {
 	Dev    *Link
 	Src    netip.Addr // preferred source; not valid: the kernel chooses
 	Metric int        // 0: the kernel's default, 0 for IPv4 and 1024 for IPv6
+	// Static has the route say that an administrator wanted it (proto static), not a program at boot.
+	Static bool
 
 	// like is the route that this one is a copy of, with what the fields above do not hold: several
 	// next hops, metrics, the protocol.
@@ -27,17 +29,18 @@ type Route struct {
 	added bool
 }
 
-// String is the line of ip-route(8).
+// String is the line of ip-route(8). Of a copy it leaves out what hardly anybody sets: the tos, the
+// preference of a router, and metrics other than mtu and advmss.
 func (r *Route) String() string { return r.Table.NS.line("%s", r.line("replace")) }
 
 func (r *Route) line(verb string) string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "ip %sroute %s %s", familyOf(r.Dst.Addr()).flag(), verb, dstString(r.Dst))
+	several := r.like != nil && len(r.like.hops) > 0
 	switch {
-	case r.like != nil && len(r.like.hops) > 0:
-		for _, via := range r.like.hops {
-			fmt.Fprintf(&s, " nexthop via %s dev %s", via, r.Dev.Name)
-		}
+	case several: // at the end of the line
+	case r.Via.Is6() && r.Dst.Addr().Is4():
+		fmt.Fprintf(&s, " via inet6 %s dev %s", r.Via, r.Dev.Name)
 	case r.Via.IsValid():
 		fmt.Fprintf(&s, " via %s dev %s", r.Via, r.Dev.Name)
 	default:
@@ -52,8 +55,22 @@ func (r *Route) line(verb string) string {
 	if r.Metric != 0 {
 		fmt.Fprintf(&s, " metric %d", r.Metric)
 	}
+	if r.Static {
+		s.WriteString(" proto static")
+	}
 	if r.Table.id != MainTable {
 		fmt.Fprintf(&s, " table %s", r.Table)
+	}
+	if r.like != nil {
+		s.WriteString(r.like.options.String())
+	}
+	if several {
+		for _, h := range r.like.hops {
+			fmt.Fprintf(&s, " nexthop via %s dev %s weight %d", h.via, r.Dev.Name, h.weight)
+			if h.onlink {
+				s.WriteString(" onlink")
+			}
+		}
 	}
 	return s.String()
 }
@@ -79,6 +96,9 @@ func (r *Route) message(table int) ([]nl.NetlinkRequestData, error) {
 		return r.like.message(msg, table), nil
 	}
 	msg.Dst_len, msg.Protocol, msg.Type = uint8(r.Dst.Bits()), unix.RTPROT_BOOT, unix.RTN_UNICAST
+	if r.Static {
+		msg.Protocol = unix.RTPROT_STATIC
+	}
 	parts := []nl.NetlinkRequestData{msg, attr32(unix.RTA_TABLE, uint32(table)), attr32(unix.RTA_OIF, uint32(index))}
 	if r.Dst.Bits() > 0 {
 		parts = append(parts, attr(unix.RTA_DST, r.Dst.Addr().AsSlice()))
@@ -208,14 +228,39 @@ func (n *NoRoute) Verify() error {
 	return nil
 }
 
-// Revert adds the route again, beside whatever has taken its place.
+// Revert adds the route again, beside whatever has taken its place. It is no error if the interface has
+// gone, and the route with it.
 func (n *NoRoute) Revert() error {
+	if _, err := n.Dev.Attrs(); errors.Is(err, ErrNoLink) {
+		return nil
+	}
 	err := n.write(n.Table.id, 0)
-	if errors.Is(err, fs.ErrExist) || errors.Is(err, ErrNoLink) {
+	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
 	return err
 }
+
+// SpareRoute is a route that is added where there is room for it: where none goes to the same destination with
+// the same metric, and where the kernel can reach its next hop.
+type SpareRoute struct{ *Route }
+
+// String is the line of ip-route(8).
+func (s *SpareRoute) String() string { return s.Table.NS.line("%s || true", s.line("add")) }
+
+// Apply adds the route if it can. It is no error if it cannot.
+func (s *SpareRoute) Apply() error {
+	err := s.write(s.Table.id, unix.NLM_F_EXCL)
+	for _, no := range []error{fs.ErrExist, ErrNoLink, unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EINVAL, unix.ENETDOWN, unix.ENODEV} {
+		if errors.Is(err, no) {
+			return nil
+		}
+	}
+	return err
+}
+
+// Verify has nothing to tell.
+func (*SpareRoute) Verify() error { return nil }
 
 // In copies the route into another table.
 func (r *Route) In(t *Table) *Route {
@@ -229,6 +274,10 @@ func (r *Route) InTable(id int) bool { return r.Table.id == id }
 
 // InMain reports whether the route is in the main table, the one that `ip route` shows.
 func (r *Route) InMain() bool { return r.InTable(MainTable) }
+
+// Copied reports whether the route, as it has been listed, is a copy by In of one that somebody else made: it
+// is not one of ours, which are Static.
+func (r *Route) Copied() bool { return r.like != nil && r.like.msg.Protocol != unix.RTPROT_STATIC }
 
 // IsDefault reports whether the route is a default route.
 func (r *Route) IsDefault() bool { return r.Dst.Bits() == 0 }
@@ -252,7 +301,7 @@ func (n *Namespace) Routes(dev *Link) (routes []*Route, err error) {
 	}
 	for _, f := range []family{v4, v6} {
 		before := len(routes)
-		err := n.dump(unix.RTM_GETROUTE, func() { routes = routes[:before] }, func(m []byte) error {
+		err := n.dump(unix.RTM_GETROUTE, f, func() { routes = routes[:before] }, func(m []byte) error {
 			d, err := parseRoute(m)
 			if err == nil && d.plain() && d.leavesBy(index) {
 				routes = append(routes, &Route{

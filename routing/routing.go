@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"runtime"
 	"time"
 
@@ -131,20 +130,16 @@ func (n *Namespace) String() string {
 	return n.Path
 }
 
-// line prefixes a command so that it can be typed on the node whichever namespace it is meant for.
-func (n *Namespace) line(format string, args ...any) string {
-	s := fmt.Sprintf(format, args...)
+// Command prefixes a command so that it can be typed on the node whichever namespace it is meant for.
+func (n *Namespace) Command(line string) string {
 	if n.Path == "" {
-		return s
+		return line
 	}
-	return "nsenter --net=" + n.Path + " " + s
+	return "nsenter --net=" + n.Path + " " + line
 }
 
-// HasIPv6 reports whether the kernel has IPv6 at all: with ipv6.disable=1 no socket, route or sysctl
-// of that family exists. (An interface whose disable_ipv6 is 1 is another matter.)
-func HasIPv6() bool {
-	_, err := os.Stat("/proc/sys/net/ipv6")
-	return err == nil
+func (n *Namespace) line(format string, args ...any) string {
+	return n.Command(fmt.Sprintf(format, args...))
 }
 
 // A family is AF_INET or AF_INET6, with the flag that ip(8) takes for it.

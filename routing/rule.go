@@ -161,7 +161,7 @@ type rule struct {
 
 // rules lists the rules of one family.
 func (n *Namespace) rules(f family) (rules []rule, err error) {
-	err = n.dump(unix.RTM_GETRULE, func() { rules = nil }, func(m []byte) error {
+	err = n.dump(unix.RTM_GETRULE, f, func() { rules = nil }, func(m []byte) error {
 		r, err := parseRule(m)
 		rules = append(rules, r)
 		return err
@@ -206,28 +206,38 @@ func parseRule(m []byte) (rule, error) {
 	return r, nil
 }
 
-// DetachedIifs lists the names of interfaces that rules of one pref name as their iif, but that do not
-// exist: ip-rule(8) shows such a rule as "[detached]".
-func (n *Namespace) DetachedIifs(pref int) ([]string, error) {
-	var names []string
+// Iifs lists the names of interfaces that rules of one pref name as their iif, each once. An interface may be
+// gone: ip-rule(8) shows such a rule as "[detached]".
+func (n *Namespace) Iifs(pref int) (names []string, err error) {
 	for _, f := range []family{v4, v6} {
 		rules, err := n.rules(f)
 		if err != nil {
 			return nil, err
 		}
 		for _, r := range rules {
-			if r.pref != pref || r.iif == "" || slices.Contains(names, r.iif) {
-				continue
-			}
-			_, err := n.Link(r.iif).Index()
-			if errors.Is(err, ErrNoLink) {
+			if r.pref == pref && r.iif != "" && !slices.Contains(names, r.iif) {
 				names = append(names, r.iif)
-			} else if err != nil {
-				return nil, err
 			}
 		}
 	}
 	return names, nil
+}
+
+// Prefs tells which of some prefs have a rule, in either family.
+func (n *Namespace) Prefs(prefs ...int) (map[int]bool, error) {
+	found := make(map[int]bool)
+	for _, f := range []family{v4, v6} {
+		rules, err := n.rules(f)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rules {
+			if slices.Contains(prefs, r.pref) {
+				found[r.pref] = true
+			}
+		}
+	}
+	return found, nil
 }
 
 // NoRule is the absence of a rule.

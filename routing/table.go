@@ -99,7 +99,7 @@ func (n *Namespace) usedByOthers(id, dev int) (bool, error) {
 
 // dumpTable lists the routes of one table, filtered by the kernel. A table that does not exist is empty.
 func (n *Namespace) dumpTable(f family, id int, each func(*dumped)) error {
-	err := n.dump(unix.RTM_GETROUTE, func() {}, func(m []byte) error {
+	err := n.dump(unix.RTM_GETROUTE, f, func() {}, func(m []byte) error {
 		r, err := parseRoute(m)
 		if err == nil && r.table == id {
 			each(r)

@@ -17,27 +17,34 @@ import (
 // been written. Each end has one queue: the kernel would make one for every processor, with two objects
 // in sysfs for each, while a veth without XDP uses them for nothing.
 type Veth struct {
-	Host, Peer       *Link
-	HostMAC, PeerMAC net.HardwareAddr
-	MTU              int   // of both ends, in bytes
-	Owner            Owner // of the host end
+	Host, Peer *Link
+	PeerMAC    net.HardwareAddr
+	MTU        int   // of both ends, in bytes
+	Owner      Owner // of the host end
 
 	created bool
 }
 
 // An Owner is what the host end of a pair carries to say whose it is.
 type Owner struct {
-	Alias string // ip link set … alias; at most 255 bytes
-	Group uint32 // ip link set … group; the kernel's default is 0
+	Alias string           // ip link set … alias; at most 255 bytes
+	Group uint32           // ip link set … group; the kernel's default is 0
+	MAC   net.HardwareAddr // its address, made out of the owner's name
 }
 
 // ErrForeign says that a name is taken by something that is not ours.
 var ErrForeign = errors.New("it is not ours")
 
-// check is nil for a link of the owner's. The alias may still be missing: it is set after the link has
-// been made, and the process may have been killed in between.
+// Owns reports whether a link is the owner's. The alias may be missing, since it
+// is set after the link has been made and the process may have been killed in between; and an operator may have
+// written one of his own: then the address tells.
+func (o Owner) Owns(l *LinkAttrs) bool {
+	return l.Group == o.Group && (l.Alias == o.Alias || l.Alias == "" || l.Kind == "veth" && bytes.Equal(l.MAC, o.MAC))
+}
+
+// check is nil for a link of the owner's, and wraps ErrForeign for any other.
 func (o Owner) check(l *LinkAttrs) error {
-	if l.Group == o.Group && (l.Alias == o.Alias || l.Alias == "") {
+	if o.Owns(l) {
 		return nil
 	}
 	return fmt.Errorf("interface %s has alias %q and group %d: %w", l.Name, l.Alias, l.Group, ErrForeign)
@@ -47,7 +54,7 @@ func (o Owner) check(l *LinkAttrs) error {
 func (v *Veth) String() string {
 	const queues = "numtxqueues 1 numrxqueues 1"
 	return v.Host.NS.line("ip link add %s mtu %d address %s group %d "+queues+" type veth peer name %s netns %s mtu %d address %s "+queues,
-		v.Host.Name, v.MTU, v.HostMAC, v.Owner.Group, v.Peer.Name, v.Peer.NS, v.MTU, v.PeerMAC)
+		v.Host.Name, v.MTU, v.Owner.MAC, v.Owner.Group, v.Peer.Name, v.Peer.NS, v.MTU, v.PeerMAC)
 }
 
 // Apply makes the pair. A pair that is already as described stays. A host end of ours that is not as
@@ -98,7 +105,7 @@ func (v *Veth) add() error {
 	peer.AddRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(v.Peer.NS.FD())))
 	err := v.Host.NS.request(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL,
 		nl.NewIfInfomsg(unix.AF_UNSPEC), attr(unix.IFLA_IFNAME, nl.ZeroTerminated(v.Host.Name)), attr32(unix.IFLA_MTU, uint32(v.MTU)),
-		attr(unix.IFLA_ADDRESS, v.HostMAC), attr32(unix.IFLA_GROUP, v.Owner.Group),
+		attr(unix.IFLA_ADDRESS, v.Owner.MAC), attr32(unix.IFLA_GROUP, v.Owner.Group),
 		attr32(unix.IFLA_NUM_TX_QUEUES, 1), attr32(unix.IFLA_NUM_RX_QUEUES, 1), info)
 	v.created = v.created || err == nil
 	return err
@@ -129,7 +136,7 @@ func (v *Veth) compare(host *LinkAttrs) error {
 	for _, end := range []struct {
 		*LinkAttrs
 		mac net.HardwareAddr
-	}{{host, v.HostMAC}, {peer, v.PeerMAC}} {
+	}{{host, v.Owner.MAC}, {peer, v.PeerMAC}} {
 		if !bytes.Equal(end.MAC, end.mac) {
 			errs = append(errs, fmt.Errorf("interface %s has address %s, not %s", end.Name, end.MAC, end.mac))
 		}

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bytes"
 	"crypto/sha512"
 	"encoding/json"
 	"errors"
@@ -49,11 +50,14 @@ type Conflist struct {
 	Plugins     []map[string]any `json:"plugins"`
 }
 
-// ReadConflist reads a shipped conflist.
+// ReadConflist reads a shipped conflist, or the one in a NetworkAttachmentDefinition, whose config comes last.
 func ReadConflist(file string) (*Conflist, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("read a conflist: %w", err)
+	}
+	if _, config, ok := bytes.Cut(text, []byte("config: |\n")); ok {
+		text = config
 	}
 	c := &Conflist{}
 	if err := json.Unmarshal(text, c); err != nil {

@@ -18,31 +18,32 @@ import (
 // An attachment is everything that the plan is computed from: the configuration, the result so far and
 // what the kernel shows of the node and the pod.
 type attachment struct {
+	network string
+	config  *conflist.VethHost
+	owner   routing.Owner // of the host end
+	podMAC  net.HardwareAddr
+
 	node, pod       *routing.Namespace
 	eth             *routing.Link // the pod's interface on the wire
 	hostEnd, podEnd *routing.Link // the veth pair
-	hostMAC, podMAC net.HardwareAddr
-	owner           routing.Owner
-	network         string
 	mtu             int
 	podTable        *routing.Table // on the node: where packets of this pod that are for a Service go
+	firewall        firewall.Firewall
 
-	config                    *conflist.VethHost
-	nodeAddrs                 []netip.Addr // of hostInterface
-	nodePortMark, serviceMark uint32
-	masquerade                bool
-	firewall                  firewall.Firewall
-	families                  []*family
-	podAddrs                  []routing.Address // of the pod's interface, as far as they are usable
-	forceForwarding           bool              // the kernel has net.ipv6.conf.*.force_forwarding
+	hostName  string            // of hostInterface, which may have been given by an alternative name
+	nodeAddrs []netip.Addr      // of hostInterface, best first
+	podAddrs  []routing.Address // of the pod's interface, best first
+	families  []*family         // those that both of them have
+	wired     bool              // an earlier ADD, of another configuration perhaps, has made the rules of wire
+
+	forceForwarding bool // the kernel has net.ipv6.conf.*.force_forwarding
 }
 
-// A family is what the plan needs in IPv4 or in IPv6. Only those that both the pod and hostInterface have
-// an address of are planned.
+// A family is what the plan needs in IPv4 or in IPv6.
 type family struct {
 	v6        bool
-	nodeAddrs []netip.Addr   // of hostInterface; the first is the pod's next hop
-	podAddrs  []netip.Prefix // of the pod's interface
+	nodeAddrs []netip.Addr   // the first is the pod's next hop
+	podAddrs  []netip.Prefix // the first is the pod's source
 	services  []netip.Prefix // serviceCidr
 	source    netip.Addr     // of routes in the pod; not valid where the kernel's choice is right
 	gateway   bool           // the pod has an underlay gateway
@@ -91,39 +92,35 @@ func (a *attachment) family(v6 bool) *family {
 	return a.families[i]
 }
 
-// look reads what the plan is computed from and changes nothing. All bad input ends here.
+// look reads what the plan is computed from and changes nothing. All bad input ends here. A CHECK looks past
+// what comes and goes by itself: addresses and routes of router advertisements.
 func look(r *plugin.Request) (*attachment, error) {
 	config, err := decode(r)
 	if err != nil {
 		return nil, err
 	}
-	a := &attachment{
-		node: r.Node, pod: r.Pod, network: r.Network, owner: r.Owner(), config: config,
-		nodePortMark: uint32(config.NodePortMark), serviceMark: uint32(config.ServiceMark), masquerade: config.IPMasq,
-		hostEnd: r.Node.Link(r.HostEnd()), podEnd: r.Pod.Link(config.ContainerInterface),
-	}
-	a.hostMAC, a.podMAC = r.MACs()
-	a.podTable = r.Node.DeviceTable(config.RouteTableStart, a.hostEnd)
 	if config.ContainerInterface == r.IfName {
 		return nil, &conflist.KeyError{
 			Key: "containerInterface", Value: config.ContainerInterface, Problem: "it is CNI_IFNAME, the pod's own interface",
 			Accepted: "another name, normally veth0",
 		}
 	}
+	a := &attachment{
+		network: r.Network, config: config, owner: r.Owner(), node: r.Node, pod: r.Pod,
+		hostEnd: r.Node.Link(r.HostEnd()), podEnd: r.Pod.Link(config.ContainerInterface),
+	}
+	_, a.podMAC = r.MACs()
+	a.podTable = r.Node.DeviceTable(config.RouteTableStart, a.hostEnd)
 	if a.eth, err = r.PodLink(); err != nil {
 		return nil, err
 	}
-	if err := a.notForeign(); err != nil {
-		return nil, err
-	}
-	if err := a.lookAtHost(); err != nil {
-		return nil, err
-	}
-	if err := a.lookAtPod(r); err != nil {
-		return nil, err
+	for _, look := range []func(*plugin.Request) error{a.lookAtVeth, a.lookAtRules, a.lookAtHost, a.lookAtPod} {
+		if err := look(r); err != nil {
+			return nil, err
+		}
 	}
 	if a.firewall, err = firewall.Open(string(config.Firewall)); err != nil {
-		return nil, err
+		return nil, plugin.Errorf(plugin.CodeFirewall, "firewall: %w", err)
 	}
 	return a, nil
 }
@@ -143,8 +140,8 @@ func decode(r *plugin.Request) (*conflist.VethHost, error) {
 	return config, err
 }
 
-// notForeign makes sure that containerInterface is free in the pod, or ours from an earlier ADD.
-func (a *attachment) notForeign() error {
+// lookAtVeth makes sure that containerInterface is free in the pod, or ours from an earlier ADD.
+func (a *attachment) lookAtVeth(*plugin.Request) error {
 	end, err := a.podEnd.Attrs()
 	if errors.Is(err, routing.ErrNoLink) {
 		return nil
@@ -159,16 +156,40 @@ func (a *attachment) notForeign() error {
 		a.podEnd.Name, end.Index, end.MAC)
 }
 
+// lookAtRules makes sure that the pod has no other attachment: rules and tables in the pod have fixed numbers.
+func (a *attachment) lookAtRules(*plugin.Request) error {
+	prefs, err := a.pod.Prefs(prefPod, prefWire)
+	if err != nil {
+		return err
+	}
+	a.wired = prefs[prefWire]
+	if !prefs[prefPod] {
+		return nil
+	}
+	other, err := otherAttachment(a.pod, a.hostEnd)
+	if err != nil || other == "" || other == a.podEnd.Name {
+		return err
+	}
+	return plugin.Errorf(plugin.CodeVeth, "containerInterface: %s: the pod has an attachment of veth-host by %s already; accepted: one in a pod", a.podEnd.Name, other)
+}
+
 // lookAtHost reads hostInterface: its MTU and its addresses.
-func (a *attachment) lookAtHost() error {
+func (a *attachment) lookAtHost(*plugin.Request) error {
+	bad := func(why string) error {
+		return &conflist.KeyError{
+			Key: "hostInterface", Value: a.config.HostInterface, Problem: why,
+			Accepted: "an interface of the node with a global address, normally the parent of the pod's interface",
+		}
+	}
 	link := a.node.Link(a.config.HostInterface)
 	attrs, err := link.Attrs()
 	if errors.Is(err, routing.ErrNoLink) {
-		return badHost(a.config, "the node has no such interface")
+		return bad("the node has no such interface")
 	}
 	if err != nil {
 		return fmt.Errorf("look at hostInterface: %w", err)
 	}
+	a.hostName = attrs.Name
 	a.mtu = a.config.MTU
 	if a.mtu == 0 {
 		a.mtu = min(1500, attrs.MTU)
@@ -178,7 +199,7 @@ func (a *attachment) lookAtHost() error {
 		return fmt.Errorf("look at hostInterface: %w", err)
 	}
 	if len(addrs) == 0 {
-		return badHost(a.config, "the interface has no address")
+		return bad("the interface has no address")
 	}
 	for _, addr := range addrs {
 		a.nodeAddrs = append(a.nodeAddrs, addr.Prefix.Addr())
@@ -186,28 +207,34 @@ func (a *attachment) lookAtHost() error {
 	return nil
 }
 
-func badHost(c *conflist.VethHost, why string) error {
-	return &conflist.KeyError{
-		Key: "hostInterface", Value: c.HostInterface, Problem: why,
-		Accepted: "an interface of the node with a global address, normally the parent of the pod's interface",
-	}
-}
-
 // lookAtPod reads the addresses and routes of the pod's interface, and sorts all of it by family.
 func (a *attachment) lookAtPod(r *plugin.Request) error {
+	index, err := a.eth.Index()
+	if err != nil {
+		return err
+	}
 	addrs, err := a.pod.Addresses(nil)
 	if err != nil {
 		return fmt.Errorf("look at the pod: %w", err)
+	}
+	others := slices.DeleteFunc(slices.Clone(addrs), func(addr routing.Address) bool { return addr.Link == index })
+	addrs = slices.DeleteFunc(addrs, func(addr routing.Address) bool { return addr.Link != index })
+	if err := a.sound(addrs); err != nil {
+		return err
+	}
+	a.podAddrs = routing.Usable(addrs)
+	if r.Verb == "CHECK" {
+		a.podAddrs = permanent(a.podAddrs)
 	}
 	routes, err := a.pod.Routes(a.eth)
 	if err != nil {
 		return fmt.Errorf("look at the pod: %w", err)
 	}
+	if r.Verb == "CHECK" {
+		routes = slices.DeleteFunc(routes, func(r *routing.Route) bool { return r.InMain() && r.Learned() })
+	}
 	for _, v6 := range []bool{false, true} {
-		f, err := a.newFamily(v6, routing.Usable(addrs))
-		if err != nil {
-			return err
-		}
+		f := a.newFamily(v6, routing.Usable(others))
 		if len(f.podAddrs) > 0 && len(f.nodeAddrs) > 0 {
 			a.sortRoutes(f, routes, r.Gateway(v6))
 			a.families = append(a.families, f)
@@ -217,37 +244,74 @@ func (a *attachment) lookAtPod(r *plugin.Request) error {
 		return plugin.Errorf(plugin.CodeConfig, "prevResult.ips: %s in the pod and hostInterface %s have no usable address of the same family; accepted: at least one in IPv4 or in IPv6",
 			a.eth.Name, a.config.HostInterface)
 	}
-	if a.family(true) != nil {
-		a.forceForwarding = a.pod.HasSysctl("net/ipv6/conf/" + a.eth.Name + "/force_forwarding")
+	if a.family(true) == nil {
+		return nil
+	}
+	a.forceForwarding = a.pod.HasSysctl("net/ipv6/conf/" + a.eth.Name + "/force_forwarding")
+	if a.mtu < 1280 {
+		return &conflist.KeyError{
+			Key: "mtu", Value: fmt.Sprint(a.mtu), Problem: "the pod has an IPv6 address",
+			Accepted: "1280 or more for IPv6, also as the mtu of hostInterface, from which it comes by default",
+		}
 	}
 	return nil
 }
 
-// newFamily sorts the addresses: those of the node, and among the pod's those of its interface.
-func (a *attachment) newFamily(v6 bool, addrs []routing.Address) (*family, error) {
-	index, err := a.eth.Index()
-	if err != nil {
-		return nil, err
+// sound makes sure that the pod's addresses can be used: none is still tentative, and none is in use elsewhere,
+// as far as the kernel knows.
+func (a *attachment) sound(addrs []routing.Address) error {
+	for _, addr := range routing.Usable(addrs) {
+		if addr.Tentative() && !addr.Dynamic() {
+			return plugin.Errorf(plugin.CodeTryAgain, "%s: duplicate address detection still runs on %s", addr.Prefix.Addr(), a.eth.Name)
+		}
+		local, err := a.node.IsLocal(addr.Prefix.Addr())
+		if err != nil {
+			return err
+		}
+		if local {
+			return plugin.Errorf(plugin.CodeConflict, "%s: the pod's address is one of the node itself", addr.Prefix.Addr())
+		}
 	}
-	f := &family{v6: v6, nodeAddrs: a.nodeAddrsOf(v6), services: a.config.ServiceCIDR.V4()}
+	for _, addr := range addrs {
+		if addr.Duplicate() {
+			return plugin.Errorf(plugin.CodeConflict, "%s: another machine on the wire of %s has the pod's address", addr.Prefix.Addr(), a.eth.Name)
+		}
+	}
+	return nil
+}
+
+// permanent leaves out the dynamic addresses of the families that have others.
+func permanent(addrs []routing.Address) []routing.Address {
+	return slices.DeleteFunc(slices.Clone(addrs), func(addr routing.Address) bool {
+		return addr.Dynamic() && slices.ContainsFunc(addrs, func(other routing.Address) bool {
+			return !other.Dynamic() && other.Prefix.Addr().Is6() == addr.Prefix.Addr().Is6()
+		})
+	})
+}
+
+// newFamily sorts the addresses of the node, of the pod's interface, and of others in the pod.
+func (a *attachment) newFamily(v6 bool, others []routing.Address) *family {
+	f := &family{v6: v6, services: a.config.ServiceCIDR.V4()}
 	if v6 {
 		f.services = a.config.ServiceCIDR.V6()
 	}
-	others := false
-	for _, addr := range addrs {
-		switch {
-		case addr.Prefix.Addr().Is6() != v6:
-		case addr.Link == index:
-			f.podAddrs = append(f.podAddrs, addr.Prefix)
-			a.podAddrs = append(a.podAddrs, addr)
-		default:
-			others = true
+	for _, addr := range a.nodeAddrs {
+		if addr.Is6() == v6 {
+			f.nodeAddrs = append(f.nodeAddrs, addr)
 		}
 	}
-	if others && len(f.podAddrs) > 0 {
-		f.source = f.pod() // the kernel might choose one of another interface
+	for _, addr := range a.podAddrs {
+		if addr.Prefix.Addr().Is6() == v6 {
+			f.podAddrs = append(f.podAddrs, addr.Prefix)
+		}
 	}
-	return f, nil
+	// In IPv4 the kernel chooses the first address of the pod, whose first interface this is. In IPv6 it may
+	// choose one that a router advertisement brings later, which the node does not know.
+	ambiguous := slices.ContainsFunc(others, func(addr routing.Address) bool { return addr.Prefix.Addr().Is6() == v6 })
+	if len(f.podAddrs) > 0 && (v6 || ambiguous) {
+		f.source = f.pod()
+	}
+	return f
 }
 
 // sortRoutes tells which routes of the pod's interface the underlay table gets and which leave the main
@@ -277,42 +341,33 @@ func (a *attachment) sortRoutes(f *family, routes []*routing.Route, gateway neti
 		}
 	}
 	if !f.gateway && gateway.IsValid() {
-		add(&routing.Route{Table: a.pod.Table(routing.MainTable), Dst: f.all(), Via: gateway, Dev: a.eth})
+		add(&routing.Route{Table: a.pod.Table(routing.MainTable), Dst: f.all(), Via: gateway, Dev: a.eth, Static: true})
 	}
 }
 
-// nodeAddrsOf are the addresses of hostInterface in one family.
-func (a *attachment) nodeAddrsOf(v6 bool) (addrs []netip.Addr) {
-	for _, addr := range a.nodeAddrs {
-		if addr.Is6() == v6 {
-			addrs = append(addrs, addr)
-		}
-	}
-	return addrs
-}
-
-// nodeRules describes the network's firewall rules on the node.
+// nodeRules describes the network's firewall rules on the node, whatever families this pod has.
 func (a *attachment) nodeRules() firewall.Node {
 	n := firewall.Node{
-		Network: a.network, Group: a.owner.Group, HostInterface: a.config.HostInterface, ServiceCIDRs: a.config.ServiceCIDR,
-		NodePortMark: a.nodePortMark, ServiceMark: a.serviceMark, Masquerade: a.masquerade,
+		Network: a.network, Group: a.owner.Group, HostInterface: a.hostName, ServiceCIDRs: a.config.ServiceCIDR,
+		NodePortMark: uint32(a.config.NodePortMark), ServiceMark: uint32(a.config.ServiceMark), Masquerade: a.config.IPMasq,
 	}
 	for _, r := range a.config.NodePorts {
 		n.NodePorts = append(n.NodePorts, firewall.Ports(r))
 	}
-	// Whatever families this pod has: the rules are the network's.
-	if addrs := a.nodeAddrsOf(false); len(addrs) > 0 {
-		n.Addr4 = addrs[0]
-	}
-	if addrs := a.nodeAddrsOf(true); len(addrs) > 0 {
-		n.Addr6 = addrs[0]
+	for _, addr := range slices.Backward(a.nodeAddrs) { // the first of each family stays
+		if addr.Is4() {
+			n.Addr4 = addr
+		} else {
+			n.Addr6 = addr
+		}
 	}
 	return n
 }
 
 func (a *attachment) podRules() firewall.Pod {
 	return firewall.Pod{
-		Interface: a.eth.Name, Veth: a.podEnd.Name, NodePortMark: a.nodePortMark, ServiceMark: a.serviceMark,
+		Interface: a.eth.Name, Veth: a.podEnd.Name,
+		NodePortMark: uint32(a.config.NodePortMark), ServiceMark: uint32(a.config.ServiceMark),
 		IPv4: a.family(false) != nil, IPv6: a.family(true) != nil,
 	}
 }
@@ -320,7 +375,7 @@ func (a *attachment) podRules() firewall.Pod {
 // interfaces are both ends as the result lists them, host end first.
 func (a *attachment) interfaces(netns string) []*types100.Interface {
 	return []*types100.Interface{
-		{Name: a.hostEnd.Name, Mac: a.hostMAC.String(), Mtu: a.mtu},
+		{Name: a.hostEnd.Name, Mac: a.owner.MAC.String(), Mtu: a.mtu},
 		{Name: a.podEnd.Name, Mac: a.podMAC.String(), Mtu: a.mtu, Sandbox: netns},
 	}
 }

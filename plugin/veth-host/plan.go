@@ -44,7 +44,7 @@ func (a *attachment) plan() *plugin.Plan {
 
 	// The node, for this pod. Both ends come up before anything is routed over them.
 	p.Add(
-		&routing.Veth{Host: a.hostEnd, Peer: a.podEnd, HostMAC: a.hostMAC, PeerMAC: a.podMAC, MTU: a.mtu, Owner: a.owner},
+		&routing.Veth{Host: a.hostEnd, Peer: a.podEnd, PeerMAC: a.podMAC, MTU: a.mtu, Owner: a.owner},
 		&routing.LinkUp{Link: a.hostEnd, Alias: a.owner.Alias},
 		&routing.LinkUp{Link: a.podEnd},
 	)
@@ -67,7 +67,7 @@ func (a *attachment) plan() *plugin.Plan {
 	for _, f := range a.families {
 		for _, addr := range f.nodeAddrs {
 			p.Add(
-				&routing.Neigh{Addr: addr, Dev: a.podEnd, MAC: a.hostMAC},
+				&routing.Neigh{Addr: addr, Dev: a.podEnd, MAC: a.owner.MAC},
 				&routing.Route{Table: a.pod.Table(routing.MainTable), Dst: single(addr), Dev: a.podEnd, Src: f.source},
 			)
 		}
@@ -76,11 +76,10 @@ func (a *attachment) plan() *plugin.Plan {
 			p.Add(r.In(underlay))
 		}
 		p.Add(&routing.Route{Table: byNode, Dst: f.all(), Via: f.node(), Dev: a.podEnd, Src: f.source})
-		p.Add(
-			&routing.Rule{NS: a.pod, V6: f.v6, Pref: prefMark, Mark: a.nodePortMark, Mask: a.nodePortMark, Table: underlay},
-			&routing.Rule{NS: a.pod, V6: f.v6, Pref: prefNode, Mark: a.serviceMark, Mask: a.serviceMark, Table: byNode},
-			&routing.Rule{NS: a.pod, V6: f.v6, Pref: prefPod, Iif: a.podEnd.Name, Table: underlay},
-		)
+		wire, node := uint32(a.config.NodePortMark), uint32(a.config.ServiceMark)
+		a.podRule(&p, f, routing.Rule{Pref: prefMark, Mark: wire, Mask: wire})
+		a.podRule(&p, f, routing.Rule{Pref: prefNode, Mark: node, Mask: node})
+		a.podRule(&p, f, routing.Rule{Pref: prefPod, Iif: a.podEnd.Name})
 		a.wire(&p, f)
 	}
 	p.Add(a.firewall.Pod(a.pod, a.podRules()))
@@ -105,10 +104,11 @@ func (a *attachment) jump(p *plugin.Plan, f *family) {
 		r.NS, r.V6, r.Shared = a.node, f.v6, true
 		p.Add(&r)
 	}
-	rule(routing.Rule{Pref: prefMark, Mark: a.nodePortMark, Mask: a.nodePortMark, Table: a.node.Table(routing.MainTable)})
+	main, service := uint32(a.config.NodePortMark), uint32(a.config.ServiceMark)
+	rule(routing.Rule{Pref: prefMark, Mark: main, Mask: main, Table: a.node.Table(routing.MainTable)})
 	rule(routing.Rule{Pref: prefEnd})
-	rule(routing.Rule{Pref: prefService, Mark: a.serviceMark, Mask: a.serviceMark, Goto: prefPod})
-	rule(routing.Rule{Pref: prefJump, Mark: 0, Mask: a.serviceMark, Goto: prefEnd})
+	rule(routing.Rule{Pref: prefService, Mark: service, Mask: service, Goto: prefPod})
+	rule(routing.Rule{Pref: prefJump, Mark: 0, Mask: service, Goto: prefEnd})
 }
 
 // nodeSysctls touches no sysctl of the node but those of the host end. With src_valid_mark the reverse
@@ -170,18 +170,72 @@ func values(assignments ...string) (vs []routing.Value) {
 // there is a gateway. It needs to know the Services by their addresses; where it does not, the node's
 // firewall hands such packets back to the pod. `ip route` shows the same in all cases.
 func (a *attachment) wire(p *plugin.Plan, f *family) {
-	if a.masquerade || !f.gateway || len(f.services) == 0 {
+	if a.config.IPMasq || !f.gateway || len(f.services) == 0 {
+		if a.wired { // by an ADD before the configuration changed
+			noRules(p, a.pod, f.v6, prefWireMain, prefWireNode, prefWire)
+		}
 		return
 	}
-	main := a.pod.Table(routing.MainTable)
-	p.Add(&routing.Rule{NS: a.pod, V6: f.v6, Pref: prefWireMain, Table: main, NoDefault: true})
+	a.podRule(p, f, routing.Rule{Pref: prefWireMain, NoDefault: true})
 	for _, dst := range f.services {
-		p.Add(&routing.Rule{NS: a.pod, V6: f.v6, Pref: prefWireNode, To: dst, Table: main})
+		a.podRule(p, f, routing.Rule{Pref: prefWireNode, To: dst})
 	}
 	if !f.v6 {
-		p.Add(&routing.Rule{NS: a.pod, Pref: prefWireNode, To: netip.MustParsePrefix("169.254.0.0/16"), Table: main})
+		a.podRule(p, f, routing.Rule{Pref: prefWireNode, To: netip.MustParsePrefix("169.254.0.0/16")})
 	}
-	p.Add(&routing.Rule{NS: a.pod, V6: f.v6, Pref: prefWire, Table: a.pod.Table(tableUnderlay)})
+	a.podRule(p, f, routing.Rule{Pref: prefWire})
+}
+
+// podRule adds a rule in the pod. Its pref tells the table.
+func (a *attachment) podRule(p *plugin.Plan, f *family, r routing.Rule) {
+	r.NS, r.V6, r.Table = a.pod, f.v6, a.pod.Table(podTable(r.Pref))
+	p.Add(&r)
+}
+
+// podTable is the table that the rules of one pref in the pod look up.
+func podTable(pref int) int {
+	switch pref {
+	case prefMark, prefPod, prefWire:
+		return tableUnderlay
+	case prefNode:
+		return tableNode
+	default:
+		return routing.MainTable
+	}
+}
+
+// noRules takes away all rules of some prefs in the pod.
+func noRules(p *plugin.Plan, pod *routing.Namespace, v6 bool, prefs ...int) {
+	for _, pref := range prefs {
+		p.Add(&routing.NoRule{Rule: &routing.Rule{NS: pod, V6: v6, Pref: pref, Table: pod.Table(podTable(pref))}})
+	}
+}
+
+// leave is the end of the attachment: what the network's pods share stays. On the node the rules go by the host
+// end's name, and the pair takes its routes, table and neighbours along. In a pod that lives on, its interface
+// gets the default routes back that others had made, and the rules and the underlay table go. Deleting the
+// pair takes the kernel's routing lock for long, so what is quick comes first.
+//
+// The pod's firewall rules stay: they name nothing but the pod's own interfaces, the next ADD in the same pod
+// finds them, and deleting them would take another RCU grace period of a pod that is going as a rule.
+func leave(p *plugin.Plan, hostEnd *routing.Link, owner routing.Owner, pod *routing.Namespace, underlay []*routing.Route) {
+	if pod != nil {
+		for _, r := range underlay {
+			p.Add(&routing.NoRoute{Route: r})
+		}
+		for _, v6 := range []bool{false, true} {
+			noRules(p, pod, v6, prefMark, prefNode, prefPod, prefWireMain, prefWireNode, prefWire)
+		}
+	}
+	p.Add(
+		&routing.NoIif{NS: hostEnd.NS, Pref: prefPod, Iif: hostEnd.Name},
+		&routing.NoLink{Link: hostEnd, Owner: owner},
+	)
+	for _, r := range underlay {
+		if r.IsDefault() && r.Copied() {
+			p.Add(&routing.SpareRoute{Route: r.In(pod.Table(routing.MainTable))})
+		}
+	}
 }
 
 func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"underlay-cni/firewall"
@@ -37,61 +38,66 @@ func check(r *plugin.Request) (*plugin.Plan, error) {
 	return a.plan(), nil
 }
 
-// del plans the removal of what the ADD left on the node, from the attachment alone, and in the pod while
-// that is there. What is quick comes before the link, whose deletion takes the kernel's routing lock.
-//
-// The pod's firewall rules stay: they name nothing but the pod's own interfaces, the next ADD in the same pod
-// finds them, and deleting them would take another RCU grace period of a pod that is going as a rule.
+// del plans the end of the attachment, from its three names alone, and in the pod while that is there. A host end
+// of the name that is not ours is none: then there is nothing of ours to delete.
 func del(r *plugin.Request) (*plugin.Plan, error) {
 	_, _ = decode(r) // for the log: a DEL works with any configuration
-	p := new(plugin.Plan)
-	var err error
-	if r.Pod != nil {
-		err = leave(p, r.Pod, r.Pod.Link(r.IfName))
+	hostEnd, p := r.Node.Link(r.HostEnd()), new(plugin.Plan)
+	attrs, err := hostEnd.Attrs()
+	switch {
+	case errors.Is(err, routing.ErrNoLink):
+	case err != nil:
+		return p, err
+	case !r.Owner().Owns(attrs):
+		return p, nil
 	}
-	remove(p, r.Node, r.HostEnd(), r.Owner())
+	pod, routes, err := inPod(r, hostEnd)
+	leave(p, hostEnd, r.Owner(), pod, routes)
 	return p, err
 }
 
-// remove plans the end of one host end: the rules by its name, then the pair, which takes the routes, the
-// table and the neighbours along.
-func remove(p *plugin.Plan, node *routing.Namespace, hostEnd string, owner routing.Owner) {
-	p.Add(
-		&routing.NoIif{NS: node, Pref: prefPod, Iif: hostEnd},
-		&routing.NoLink{Link: node.Link(hostEnd), Owner: owner},
-	)
+// inPod is the pod, and the routes of its underlay table, unless there is none any more or it has an attachment
+// of veth-host that is not this one.
+func inPod(r *plugin.Request, hostEnd *routing.Link) (*routing.Namespace, []*routing.Route, error) {
+	if r.Pod == nil {
+		return nil, nil, nil
+	}
+	other, err := otherAttachment(r.Pod, hostEnd)
+	if err != nil || other != "" {
+		return nil, nil, err
+	}
+	routes, err := r.Pod.Routes(r.Pod.Link(r.IfName))
+	if err != nil && !errors.Is(err, routing.ErrNoLink) { // without the interface its routes are gone
+		return nil, nil, fmt.Errorf("look at the pod: %w", err)
+	}
+	routes = slices.DeleteFunc(routes, func(r *routing.Route) bool { return !r.InTable(tableUnderlay) })
+	return r.Pod, routes, nil
 }
 
-// leave plans the end of what is in the pod beside the veth pair: the interface gets its default routes
-// back, and the rules and the underlay table go.
-func leave(p *plugin.Plan, pod *routing.Namespace, eth *routing.Link) error {
-	routes, err := pod.Routes(eth)
-	if err != nil && !errors.Is(err, routing.ErrNoLink) { // without the interface its routes are gone
-		return fmt.Errorf("look at the pod: %w", err)
+// otherAttachment names the pod's end of another attachment of veth-host in the pod: one that a rule of ours
+// names and whose peer is not this host end. It is empty if there is none.
+func otherAttachment(pod *routing.Namespace, hostEnd *routing.Link) (string, error) {
+	names, err := pod.Iifs(prefPod)
+	if err != nil {
+		return "", fmt.Errorf("look at the pod: %w", err)
 	}
-	for _, r := range routes {
-		if r.InTable(tableUnderlay) && r.IsDefault() {
-			p.Add(r.In(pod.Table(routing.MainTable)))
+	for _, name := range names {
+		end, err := pod.Link(name).Attrs()
+		if errors.Is(err, routing.ErrNoLink) {
+			continue // a rule that has outlived its interface
+		}
+		if err != nil {
+			return "", fmt.Errorf("look at the pod: %w", err)
+		}
+		index, err := hostEnd.Index()
+		if err != nil && !errors.Is(err, routing.ErrNoLink) {
+			return "", err
+		}
+		if index != end.Peer {
+			return name, nil
 		}
 	}
-	for _, r := range routes {
-		if r.InTable(tableUnderlay) {
-			p.Add(&routing.NoRoute{Route: r})
-		}
-	}
-	for _, v6 := range []bool{false, true} {
-		for _, rule := range []struct{ pref, table int }{
-			{prefMark, tableUnderlay},
-			{prefNode, tableNode},
-			{prefPod, tableUnderlay},
-			{prefWireMain, routing.MainTable},
-			{prefWireNode, routing.MainTable},
-			{prefWire, tableUnderlay},
-		} {
-			p.Add(&routing.NoRule{Rule: &routing.Rule{NS: pod, V6: v6, Pref: rule.pref, Table: pod.Table(rule.table)}})
-		}
-	}
-	return nil
+	return "", nil
 }
 
 // gc plans the removal of what belongs to the network and to no valid attachment. Without a list only
@@ -116,15 +122,18 @@ func gc(r *plugin.Request) (*plugin.Plan, error) {
 		ours := strings.HasPrefix(l.Name, plugin.HostEndPrefix) && (l.Alias == "" || strings.HasPrefix(l.Alias, r.Network+"/"))
 		dead := l.Peer == 0
 		if ours && (dead || listed && !keep[l.Name]) {
-			remove(p, r.Node, l.Name, routing.Owner{Alias: l.Alias, Group: l.Group})
+			leave(p, r.Node.Link(l.Name), routing.Owner{Alias: l.Alias, Group: l.Group, MAC: l.MAC}, nil, nil)
 		}
 	}
-	detached, err := r.Node.DetachedIifs(prefPod)
+	names, err := r.Node.Iifs(prefPod)
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range detached {
-		if strings.HasPrefix(name, plugin.HostEndPrefix) {
+	for _, name := range names {
+		if !strings.HasPrefix(name, plugin.HostEndPrefix) {
+			continue
+		}
+		if _, err := r.Node.Link(name).Index(); errors.Is(err, routing.ErrNoLink) {
 			p.Add(&routing.NoIif{NS: r.Node, Pref: prefPod, Iif: name})
 		}
 	}

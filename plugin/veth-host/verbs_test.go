@@ -1,0 +1,481 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/google/go-cmp/cmp"
+
+	"underlay-cni/plugin"
+	"underlay-cni/routing"
+)
+
+// hostEnd is the name of the host end of the tests' attachment.
+var hostEnd = plugin.Attachment{Network: "cni0", ContainerID: id, IfName: "eth0"}.HostEnd()
+
+// nodeWide are the lines of what the pods of a network share, and that stays when the last of them goes.
+var nodeWide = regexp.MustCompile(`^(512: from all fwmark 0x2000/0x2000 lookup main proto kernel|102[235]: .* proto kernel)$`)
+
+func withoutNodeWide(lines []string) (rest []string) {
+	inTable := false
+	for i, line := range lines {
+		inTable = inTable || strings.HasPrefix(line, "table inet veth-host-")
+		if !inTable && !nodeWide.MatchString(line) {
+			rest = append(rest, line)
+		}
+		// A table ends with a brace behind that of its last chain.
+		inTable = inTable && (line != "}" || i == 0 || lines[i-1] != "}")
+	}
+	return rest
+}
+
+// TestAddCheckDel, in each family: what ADD has made, CHECK finds; DEL leaves the node and the pod as they were.
+func TestAddCheckDel(t *testing.T) {
+	for _, s := range stacks {
+		for _, keys := range [][]any{
+			{"ipMasq", true},
+			{"ipMasq", false},
+			{"ipMasq", false, "serviceCidr", "172.20.252.0/22,fd00:20::/108"},
+			{"ipMasq", true, "mtu", 1400, "routeTableStart", 5000, "nodePortMark", "0x20000000", "serviceMark", 8, "nodePorts", "80,30000:30100", "containerInterface", "net.1"},
+		} {
+			t.Run(fmt.Sprint(s.name, " ", keys), func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t, s, "")
+				config := w.config(keys...)
+				before := w.show(t)
+				first := w.add(t, config)
+				added := w.show(t)
+				w.verb(t, "CHECK", config).silent(t, "CHECK")
+				if again := w.add(t, config); again != first {
+					t.Errorf("a second ADD says\n%s\nthe first\n%s", again, first)
+				}
+				same(t, "after a second ADD", added, w.show(t))
+				w.verb(t, "CHECK", config).silent(t, "CHECK")
+				w.verb(t, "DEL", config).silent(t, "DEL")
+				deleted := w.show(t)
+				if left := strings.Join(deleted, "\n"); strings.Contains(left, hostEnd) || strings.Contains(left, "dev veth0") {
+					t.Error(left)
+				}
+				for _, line := range before {
+					if !slices.Contains(deleted, line) && !strings.HasPrefix(line, "ipv") {
+						t.Errorf("lost: %s", line)
+					}
+				}
+				w.verb(t, "DEL", config).silent(t, "a second DEL")
+				same(t, "after a second DEL", deleted, w.show(t))
+			})
+		}
+	}
+}
+
+// TestDel: it needs nothing but the network, the container id and the interface, succeeds when there is nothing, and
+// never says the words that containerd takes for success.
+func TestDel(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		config func(*world) any
+		script string // after ADD
+		env    []string
+		noADD  bool
+	}{
+		{name: "before any ADD", noADD: true},
+		{name: "before any ADD, without a netns", noADD: true, env: []string{"CNI_NETNS="}},
+		{name: "without a netns", env: []string{"CNI_NETNS="}},
+		{name: "with a netns that is gone", env: []string{"CNI_NETNS=/run/netns/no-such-pod"}},
+		{name: "with the node's own netns", env: []string{"CNI_NETNS=/proc/self/ns/net"}},
+		{name: "without prevResult", config: func(w *world) any { return w.config("prevResult", leaveOut) }},
+		{name: "with a prevResult of nobody", config: func(w *world) any { return w.config("prevResult", map[string]any{"x": 1}) }},
+		{name: "with keys of wrong types", config: func(w *world) any { return w.config("hostInterface", 5, "mtu", "x", "log_options", []any{}) }},
+		{name: "without keys", config: func(*world) any { return request{"cniVersion": "0.3.1", "name": "cni0", "type": "veth-host"} }},
+		{name: "with keys unknown", config: func(w *world) any { return w.config("bridge", "x") }},
+		{name: "with a hostInterface that has gone", script: "ip link del enp1s0"},
+		{name: "with a host end that has gone", script: "ip link del " + hostEnd},
+		{name: "with a pod without interfaces", script: "pod ip link del veth0; pod ip link del eth0"},
+		{name: "with the pod's rules and routes gone", script: "pod ip rule flush; pod ip rule add pref 32766 lookup main; pod ip route flush table all; pod ip -6 route flush table all"},
+		{name: "with a firewall that has gone", script: "nft flush ruleset; pod nft flush ruleset"},
+		{name: "with a detached rule", script: "ip link del " + hostEnd + "; ip rule add pref 1024 iif " + hostEnd + " lookup 999; ip -6 rule add pref 1024 iif " + hostEnd + " lookup 999"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, dual, "")
+			config := any(w.config("ipMasq", true))
+			if !test.noADD {
+				w.add(t, w.config("ipMasq", true))
+			}
+			if test.config != nil {
+				config = test.config(w)
+			}
+			w.sh(t, test.script)
+			for range 2 {
+				w.verb(t, "DEL", config, test.env...).silent(t, "DEL")
+			}
+			if left := w.sh(t, "ip link; ip rule; ip -6 rule; ip route show table all; ip -6 route show table all; ip neigh"); strings.Contains(left, hostEnd) {
+				t.Errorf("left:\n%s", left)
+			}
+		})
+	}
+}
+
+// TestDelLeavesForeign: what only has the name of ours is not ours. It stays, and DEL has nothing to do.
+func TestDelLeavesForeign(t *testing.T) {
+	w := newWorld(t, dual, "ip link add "+hostEnd+" type veth peer name x; ip link set "+hostEnd+" alias mine")
+	before := w.show(t)
+	w.verb(t, "DEL", w.config()).silent(t, "DEL")
+	same(t, "the kernel", before, w.show(t))
+}
+
+// TestCheck: each object that is taken away is found missing.
+func TestCheck(t *testing.T) {
+	end := strings.NewReplacer("HOST", hostEnd)
+	for _, test := range []struct{ name, take, says string }{
+		{"the host end", "ip link del HOST", "interface HOST: no such interface"},
+		{"the host end is down", "ip link set HOST down", "interface HOST is down"},
+		{"the alias", "ip link set HOST alias x", `interface HOST has alias "x"`},
+		{"the group", "ip link set HOST group 0", "and group 0: it is not ours"},
+		{"the mtu", "ip link set HOST mtu 1400", "interface HOST has mtu 1400, not 1500"},
+		{"the mtu in the pod", "pod ip link set veth0 mtu 1400", "interface veth0 has mtu 1400, not 1500"},
+		{"the hardware address", "ip link set HOST address 02:00:00:00:00:99", "interface HOST has address 02:00:00:00:00:99"},
+		{"the hardware address in the pod", "pod ip link set veth0 address 02:00:00:00:00:99", "interface veth0 has address 02:00:00:00:00:99"},
+		{"veth0 is down", "pod ip link set veth0 down", "interface veth0 is down"},
+		{"route to the pod", "ip route del 10.10.20.53", "route is missing: ip route  10.10.20.53 dev HOST scope link"},
+		{"IPv6 route to the pod", "ip -6 route del fd20::53", "route is missing: ip -6 route  fd20::53 dev HOST"},
+		{"the pod's table", "ip route flush dev HOST table $(ip rule | sed -n 's/.*iif HOST lookup //p')", "route is missing: ip route  default via 10.10.20.53 dev HOST table"},
+		{"the pod's table in IPv6", "ip -6 route flush dev HOST table $(ip rule | sed -n 's/.*iif HOST lookup //p')", "route is missing: ip -6 route  default via fd20::53 dev HOST table"},
+		{"the pod's rule", "ip rule del pref 1024", "rule is missing: ip rule  pref 1024 iif HOST lookup"},
+		{"the pod's rule in IPv6", "ip -6 rule del pref 1024", "rule is missing: ip -6 rule  pref 1024 iif HOST lookup"},
+		{"another rule of the pod's", "ip rule add pref 1024 iif HOST lookup 9999", "rule is still there: 1024: iif HOST lookup 9999"},
+		{"the rule of the mark", "ip rule del pref 512", "rule is missing: ip rule  pref 512 fwmark 0x2000/0x2000 lookup 254"},
+		{"the jump to the pods' rules", "ip -6 rule del pref 1022", "rule is missing: ip -6 rule  pref 1022 fwmark 0x1000/0x1000 goto 1024"},
+		{"the jump", "ip rule del pref 1023", "rule is missing: ip rule  pref 1023 fwmark 0x0/0x1000 goto 1025"},
+		{"where the jump lands", "ip rule del pref 1025", "rule is missing: ip rule  pref 1025 nop"},
+		{"the neighbour", "ip neigh del 10.10.20.53 dev HOST", "neighbour 10.10.20.53 is missing on HOST"},
+		{"the IPv6 neighbour", "ip neigh del fd20::53 dev HOST", "neighbour fd20::53 is missing on HOST"},
+		{"the node's neighbour in the pod", "pod ip neigh del 10.10.20.152 dev veth0", "neighbour 10.10.20.152 is missing on veth0"},
+		{"the source address", "ip addr add 10.10.20.9/32 dev lo; ip addr del 10.10.20.152/24 dev enp1s0; ip addr add 10.10.20.152/24 dev enp1s0", "the source address towards 10.10.20.53 is 10.10.20.9, not 10.10.20.152"},
+		{"the node's table of the firewall", "nft delete table inet veth-host-cni0", "table inet veth-host-cni0 is missing or empty"},
+		{"a chain of it", "nft flush chain inet veth-host-cni0 from-pod", "table inet veth-host-cni0 has other rules in from-pod"},
+		{"the pod's table of the firewall", "pod nft delete table inet veth-host", "table inet veth-host is missing or empty"},
+		{"the policy of a chain", "nft chain inet veth-host-cni0 postrouting '{ policy drop; }'", "chain inet veth-host-cni0 postrouting has policy drop, not accept"},
+		{"src_valid_mark", "sysctl -qw net/ipv4/conf/HOST/src_valid_mark=0", "sysctl net/ipv4/conf/HOST/src_valid_mark is 0, not 1"},
+		{"forwarding", "sysctl -qw net/ipv4/conf/HOST/forwarding=0", "sysctl net/ipv4/conf/HOST/forwarding is 0, not 1"},
+		{"rp_filter of the pod", "pod sysctl -qw net/ipv4/conf/all/rp_filter=1", "sysctl net/ipv4/conf/all/rp_filter is 1, not 0"},
+		{"forwarding of eth0", "pod sysctl -qw net/ipv4/conf/eth0/forwarding=0", "sysctl net/ipv4/conf/eth0/forwarding is 0, not 1"},
+		{"redirects in IPv6", "pod sysctl -qw net/ipv6/conf/veth0/accept_redirects=1", "sysctl net/ipv6/conf/veth0/accept_redirects is 1, not 0"},
+		{"the pod's route to the node", "pod ip route del 10.10.20.152 dev veth0", "route is missing: ip route  10.10.20.152 dev veth0 scope link"},
+		{"the pod's default route", "pod ip route del default", "route is missing: ip route  default via 10.10.20.152 dev veth0"},
+		{"the pod's default route in IPv6", "pod ip -6 route del default", "route is missing: ip -6 route  default via fd20::152 dev veth0"},
+		{"the default route is the wire's again", "pod ip -6 route add default via fd20::1 dev eth0 metric 1024; pod ip route replace default via 10.10.20.1 dev eth0", "route is missing: ip route  default via 10.10.20.152 dev veth0"},
+		{"the underlay table", "pod ip route flush table 512", "route is missing: ip route  default via 10.10.20.1 dev eth0 proto static table 512"},
+		{"the connected route of the underlay table", "pod ip -6 route del fd20::/64 table 512", "route is missing: ip -6 route  fd20::/64 dev eth0 metric 256 table 512"},
+		{"the table by the node", "pod ip route flush table 513", "route is missing: ip route  default via 10.10.20.152 dev veth0 table 513"},
+		{"the rule of answers to the wire", "pod ip rule del pref 512", "rule is missing: ip rule  pref 512 fwmark 0x2000/0x2000 lookup 512"},
+		{"the rule of answers to the node", "pod ip -6 rule del pref 513", "rule is missing: ip -6 rule  pref 513 fwmark 0x1000/0x1000 lookup 513"},
+		{"the rule of what the node returns", "pod ip rule del pref 1024", "rule is missing: ip rule  pref 1024 iif veth0 lookup 512"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, dual, "")
+			w.add(t, w.config("ipMasq", true))
+			w.sh(t, end.Replace(test.take))
+			got := w.verb(t, "CHECK", w.config("ipMasq", true)).failed(t)
+			if got.Code != 120 || !strings.Contains(got.Msg, end.Replace(test.says)) || !strings.HasPrefix(got.Msg, "the kernel differs in ") {
+				t.Errorf("got %+v\nwant %s", got, end.Replace(test.says))
+			}
+		})
+	}
+}
+
+// TestCheckReportsAll: in one error.
+func TestCheckReportsAll(t *testing.T) {
+	w := newWorld(t, stacks[0], "")
+	w.add(t, w.config("ipMasq", true))
+	w.sh(t, "ip rule del pref 512; ip neigh del 10.10.20.53 dev "+hostEnd+"; pod ip route flush table 513")
+	spoilt := w.show(t)
+	got := w.verb(t, "CHECK", w.config("ipMasq", true)).failed(t)
+	const want = "rule is missing: ip rule  pref 512 fwmark 0x2000/0x2000 lookup 254; neighbour 10.10.20.53 is missing on HOST; route is missing: ip route  default via 10.10.20.152 dev veth0 table 513"
+	if msg := strings.ReplaceAll(got.Msg, hostEnd, "HOST"); got.Code != 120 || !strings.HasPrefix(msg, "the kernel differs in 3 of ") || !strings.HasSuffix(msg, ": "+want) {
+		t.Errorf("got %+v", got)
+	}
+	same(t, "CHECK only looks", spoilt, w.show(t))
+}
+
+// TestCheckBeforeAdd is an error of CHECK, not of the configuration.
+func TestCheckBeforeAdd(t *testing.T) {
+	w := newWorld(t, dual, "")
+	before := w.show(t)
+	if got := w.verb(t, "CHECK", w.config()).failed(t); got.Code != 120 {
+		t.Errorf("got %+v", got)
+	}
+	same(t, "the kernel", before, w.show(t))
+}
+
+func TestStatus(t *testing.T) {
+	for _, test := range []struct {
+		name, script string
+		config       func(*world) request
+		code         uint
+		msg          string
+	}{
+		{"good", "", nil, 0, ""},
+		{"good, with IPv4 only", "ip addr del fd20::152/64 dev enp1s0", nil, 0, ""},
+		{"good, with IPv6 only", "ip addr del 10.10.20.152/24 dev enp1s0", nil, 0, ""},
+		{"hostInterface missing", "ip link del enp1s0", nil, 50, "hostInterface: enp1s0: the node has no such interface"},
+		{"hostInterface down", "ip link set enp1s0 down", nil, 50, "hostInterface: enp1s0: the interface is down"},
+		{"hostInterface without an address", "ip addr flush dev enp1s0", nil, 50, "hostInterface: enp1s0: the interface has no address"},
+		{"iptables without serviceCidr", "", func(w *world) request { return w.config("firewall", "iptables") }, 7, "serviceCidr: missing"},
+		{"a bad configuration", "", func(w *world) request { return w.config("mtu", 1) }, 7, "mtu: 1: out of range"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, dual, test.script)
+			before := w.show(t)
+			config := w.config("cniVersion", "1.1.0", "prevResult", leaveOut)
+			if test.config != nil {
+				config = test.config(w)
+			}
+			config["cniVersion"] = "1.1.0"
+			delete(config, "prevResult")
+			got := w.verb(t, "STATUS", config, "CNI_CONTAINERID=", "CNI_IFNAME=", "CNI_NETNS=")
+			if test.code == 0 {
+				got.silent(t, "STATUS")
+			} else if f := got.failed(t); f.Code != test.code || !strings.HasPrefix(f.Msg, test.msg) {
+				t.Errorf("got %+v", f)
+			}
+			same(t, "the kernel", before, w.show(t))
+		})
+	}
+}
+
+// TestGC: an attachment that the list does not name goes; without a list, only what is provably dead.
+func TestGC(t *testing.T) {
+	attachments := func(ids ...string) []any {
+		list := []any{}
+		for _, i := range ids {
+			list = append(list, map[string]any{"containerID": i, "ifname": "eth0"})
+		}
+		return list
+	}
+	ids := []string{"one", "two", "three"}
+	end := map[string]string{}
+	for _, i := range ids {
+		end[i] = plugin.Attachment{Network: "cni0", ContainerID: i, IfName: "eth0"}.HostEnd()
+	}
+	for _, test := range []struct {
+		name  string
+		valid any
+		keeps []string
+	}{
+		{"all valid", attachments(ids...), ids},
+		{"one valid", attachments("two"), []string{"two"}},
+		{"others valid", attachments("four"), nil},
+		{"none valid", attachments(), nil},
+		{"null", nil, ids},
+		{"absent", leaveOut, ids},
+		{"another interface of the container", []any{map[string]any{"containerID": "one", "ifname": "eth1"}}, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			// Each attachment has a pod of its own; what is in it does not matter here.
+			w := newWorld(t, dual, "")
+			other := plugin.Attachment{Network: "cni1", ContainerID: "one", IfName: "eth0"}
+			script := fmt.Sprintf("ip link add vethstranger type veth peer name x; ip link add %s group %d type veth peer name y; ip link set %[1]s alias cni1/one/eth0;",
+				other.HostEnd(), other.Owner().Group)
+			for n, i := range ids {
+				script += fmt.Sprintf(`ip link add %s group %d type veth peer name v%d netns $POD; ip link set %[1]s up alias cni0/%[4]s/eth0;
+					ip rule add pref 1024 iif %[1]s lookup %[5]d protocol kernel; ip -6 rule add pref 1024 iif %[1]s lookup %[5]d protocol kernel;
+					ip route add default dev %[1]s table %[5]d;`, end[i], plugin.Group("cni0"), n, i, 600+n)
+			}
+			// A rule whose interface has gone is nobody's any more, whatever the list says.
+			script += "ip rule add pref 1024 iif vethdeadbeef lookup 700 protocol kernel; ip rule add pref 1024 iif somebody lookup 701;"
+			w.sh(t, script)
+			config := w.config("cniVersion", "1.1.0", "prevResult", leaveOut, "cni.dev/valid-attachments", test.valid)
+			for range 2 {
+				w.verb(t, "GC", config, "CNI_CONTAINERID=", "CNI_IFNAME=", "CNI_NETNS=").silent(t, "GC")
+			}
+			kept := w.sh(t, "ip -br link; ip rule; ip -6 rule; ip route show table all")
+			for _, i := range ids {
+				// the link, two rules and the route, or nothing
+				if count, want := strings.Count(kept, end[i]), map[bool]int{true: 4}[slices.Contains(test.keeps, i)]; count != want {
+					t.Errorf("%s is mentioned %d times, not %d:\n%s", i, count, want, kept)
+				}
+			}
+			for name, want := range map[string]bool{"vethstranger": true, other.HostEnd(): true, "vethdeadbeef": false, "iif somebody": true} {
+				if strings.Contains(kept, name) != want {
+					t.Errorf("%s is there: %v\n%s", name, !want, kept)
+				}
+			}
+		})
+	}
+}
+
+// TestGCOfBrokenConfiguration goes on, as DEL does.
+func TestGCOfBrokenConfiguration(t *testing.T) {
+	w := newWorld(t, dual, "")
+	w.add(t, w.config())
+	w.verb(t, "GC", w.config("cniVersion", "1.1.0", "prevResult", leaveOut, "mtu", "x", "cni.dev/valid-attachments", []any{})).silent(t, "GC")
+	if out := w.sh(t, "ip link; ip rule; ip -6 rule"); strings.Contains(out, hostEnd) {
+		t.Error(out)
+	}
+	got := w.verb(t, "GC", w.config("cniVersion", "1.1.0", "cni.dev/valid-attachments", "x")).failed(t)
+	if got.Code != 7 || !strings.HasPrefix(got.Msg, "cni.dev/valid-attachments: ") {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// TestVersion, of all three plugins; the two that this release does not implement refuse ADD.
+func TestVersion(t *testing.T) {
+	w := newWorld(t, dual, "")
+	before := w.show(t)
+	const want = `{"cniVersion":"1.1.0","supportedVersions":["0.1.0","0.2.0","0.3.0","0.3.1","0.4.0","1.0.0","1.1.0"]}`
+	for _, binary := range []string{"veth-host", "veth", "router"} {
+		t.Run(binary, func(t *testing.T) {
+			got := w.run(t, binary, "VERSION", `{"cniVersion": "1.0.0"}`)
+			if strings.TrimSpace(got.stdout) != want || got.status != 0 || got.stderr != "" {
+				t.Errorf("got %+v", got)
+			}
+			if binary == "veth-host" {
+				return
+			}
+			for verb, code := range map[string]uint{"ADD": 7, "CHECK": 7, "STATUS": 50} {
+				f := w.run(t, binary, verb, w.config("cniVersion", "1.1.0", "prevResult", map[string]any{
+					"cniVersion": "1.1.0", "interfaces": []any{map[string]any{"name": "eth0", "sandbox": w.pod}},
+				})).failed(t)
+				if f.Code != code || !strings.HasPrefix(f.Msg, binary+": ") || !strings.HasSuffix(f.Msg, "not implemented in this release") {
+					t.Errorf("%s: got %+v", verb, f)
+				}
+			}
+			w.run(t, binary, "DEL", w.config()).silent(t, "DEL")
+		})
+	}
+	same(t, "the kernel", before, w.show(t))
+}
+
+// TestResult: prevResult with both ends, host end first, and the default routes as they are now.
+func TestResult(t *testing.T) {
+	for _, s := range stacks {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, s, "ip link set enp1s0 mtu 1450")
+			var got types100.Result
+			must(t, json.Unmarshal([]byte(w.add(t, w.config("ipMasq", true))), &got))
+			var names, ips, routes []string
+			for _, i := range got.Interfaces {
+				where := "node"
+				if i.Sandbox == w.pod {
+					where = "pod"
+				}
+				names = append(names, fmt.Sprint(i.Name, " ", i.Mtu, " ", where))
+			}
+			for _, ip := range got.IPs {
+				ips = append(ips, fmt.Sprint(ip.Address.String(), " ", *ip.Interface, " ", ip.Gateway))
+			}
+			for _, r := range got.Routes {
+				routes = append(routes, fmt.Sprint(r.Dst.String(), " ", r.GW))
+			}
+			wantIPs, wantRoutes := []string{"10.10.20.53/24 0 10.10.20.1", "fd20::53/64 0 fd20::1"}, []string{"0.0.0.0/0 10.10.20.152", "::/0 fd20::152"}
+			if !s.v6 {
+				wantIPs, wantRoutes = wantIPs[:1], wantRoutes[:1]
+			}
+			if !s.v4 {
+				wantIPs, wantRoutes = wantIPs[1:], wantRoutes[1:]
+			}
+			same(t, "interfaces", []string{"eth0 0 pod", hostEnd + " 1450 node", "veth0 1450 pod"}, names)
+			same(t, "ips", wantIPs, ips)
+			same(t, "routes", wantRoutes, routes)
+		})
+	}
+}
+
+// TestFailedAddLeavesNothing: a change late in the plan fails, and everything before it is undone but what pods share.
+func TestFailedAddLeavesNothing(t *testing.T) {
+	// The way to the next hop has gone since: the kernel keeps the route, and takes no copy of it.
+	w := newWorld(t, dual, "pod ip route add 192.0.2.1 dev eth0; pod ip route add 198.51.100.0/24 via 192.0.2.1; pod ip route del 192.0.2.1")
+	before := w.show(t)
+	got := w.verb(t, "ADD", w.config()).failed(t)
+	const want = "ip route replace 198.51.100.0/24 via 192.0.2.1 dev eth0 table 512: network is unreachable: Nexthop has invalid gateway"
+	if got.Code != 102 || !strings.HasSuffix(got.Msg, want) || !strings.HasPrefix(got.Details, "undone: ") {
+		t.Errorf("got %+v", got)
+	}
+	same(t, "the kernel", before, withoutNodeWide(w.show(t)))
+	w.sh(t, "pod ip route add 192.0.2.1 dev eth0")
+	w.add(t, w.config()) // the runtime tries again
+}
+
+// TestNoDescriptors: wherever the process runs out of file descriptors, everything is undone but what pods share.
+func TestNoDescriptors(t *testing.T) {
+	failed := 0
+	for limit := 6; limit < 24; limit++ {
+		w := newWorld(t, dual, "")
+		before := w.show(t)
+		got := w.limited(t, "ADD", limit, w.config("ipMasq", true))
+		if got.status == 0 {
+			break
+		}
+		failed++
+		same(t, fmt.Sprintf("the kernel, with %d descriptors", limit), before, withoutNodeWide(w.show(t)))
+	}
+	if failed < 3 {
+		t.Errorf("ADD failed only %d times", failed)
+	}
+}
+
+// TestPlanIsAScript: a shell that runs the plan leaves both namespaces as ADD does.
+func TestPlanIsAScript(t *testing.T) {
+	for _, s := range stacks {
+		for name, config := range map[string]func(*world) request{
+			"ipMasq":              func(w *world) request { return w.config("ipMasq", true) },
+			"no ipMasq":           func(w *world) request { return w.config() },
+			"with the Services":   func(w *world) request { return w.config("serviceCidr", "172.20.252.0/22,fd00:20::/108") },
+			"with several of all": func(w *world) request { return w.config("nodePorts", "80,443,30000:32767", "mtu", 1300) },
+		} {
+			t.Run(s.name+" "+name, func(t *testing.T) {
+				t.Parallel()
+				// With a VIP on lo the source address is made explicit, as the script does in any case.
+				const vip = `ip addr add 10.10.20.9/32 dev lo; ip addr add fd20::9/128 dev lo nodad
+					for a in 10.10.20.152/24 fd20::152/64; do ip addr del $a dev enp1s0 2>&- && ip addr add $a dev enp1s0 nodad || :; done`
+				byAdd, byHand := newWorld(t, s, vip), newWorld(t, s, vip)
+				byAdd.add(t, config(byAdd))
+				// Two lines fail, and do not matter: there is no old rule of the host end, and the default route by the
+				// wire is replaced in IPv4.
+				byHand.sh(t, "set +e; "+plan(t, byHand, config(byHand))+"true")
+				want, got := byAdd.show(t), byHand.show(t)
+				paths := strings.NewReplacer(byAdd.pod, "POD", byHand.pod, "POD")
+				if d := cmp.Diff(paths.Replace(strings.Join(want, "\n")), paths.Replace(strings.Join(got, "\n"))); d != "" {
+					t.Errorf("(-ADD +sh)\n%s", d)
+				}
+			})
+		}
+	}
+}
+
+// plan is what ADD would do, as a script.
+func plan(t *testing.T, w *world, config request) string {
+	t.Helper()
+	self, err := routing.Self()
+	must(t, err)
+	t.Cleanup(self.Close)
+	node, err := self.Open(w.node)
+	must(t, err)
+	t.Cleanup(node.Close)
+	node.Path = "" // the script runs there
+	pod, err := self.Open(w.pod)
+	must(t, err)
+	t.Cleanup(pod.Close)
+	text, err := json.Marshal(config)
+	must(t, err)
+	prev, err := json.Marshal(config["prevResult"])
+	must(t, err)
+	var result types100.Result
+	must(t, json.Unmarshal(prev, &result))
+	a, err := look(&plugin.Request{
+		Attachment: plugin.Attachment{Network: "cni0", ContainerID: id, IfName: "eth0"}, Verb: "ADD", Netns: w.pod,
+		Config: text, Version: "1.0.0", Result: &result, Node: node, Pod: pod,
+	})
+	must(t, err)
+	return a.plan().String()
+}
