@@ -146,7 +146,7 @@ func TestNoBackend(t *testing.T) {
 		options  lab.Options
 		want     []string
 	}{
-		"nftables on a kernel without it": {"nftables", "", lab.Options{NoNFTables: true}, []string{"not available", "protocol not supported"}},
+		"nftables on a kernel without it": {"nftables", "", lab.Options{NoNFTables: true}, []string{"no such firewall backend works", "protocol not supported"}},
 		"neither":                         {"auto", "exit 3", lab.Options{NoNFTables: true}, []string{"tried nftables", "protocol not supported", "tried iptables", "exit status 3"}},
 		"iptables fails":                  {"iptables", "echo it rains >&2; exit 3", lab.Options{}, []string{"iptables", "it rains"}},
 		"iptables hangs":                  {"iptables", "sleep 1000", lab.Options{}, []string{"iptables", "no answer"}},
