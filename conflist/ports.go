@@ -3,7 +3,6 @@ package conflist
 import (
 	"cmp"
 	"errors"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -93,7 +92,7 @@ func parsePort(s string) (uint16, error) {
 // merge sorts the ranges in place and joins those that touch or overlap: the kernel refuses a set of intervals
 // that overlap.
 func (r PortRanges) merge() PortRanges {
-	slices.SortFunc(r, func(a, b PortRange) int { return cmp.Compare(a.First, b.First) })
+	insertionSort(r, func(a, b PortRange) int { return cmp.Compare(a.First, b.First) })
 	merged := r[:1]
 	for _, next := range r[1:] {
 		last := &merged[len(merged)-1]

@@ -96,7 +96,7 @@ func parsePrefix(s string) (netip.Prefix, error) {
 // merge sorts the prefixes in place, drops those that others contain and joins halves: the kernel refuses a set of
 // intervals that overlap.
 func (p Prefixes) merge() Prefixes {
-	slices.SortFunc(p, netip.Prefix.Compare)
+	insertionSort(p, netip.Prefix.Compare)
 	merged := p[:0]
 	for _, next := range p {
 		if n := len(merged); n > 0 && merged[n-1].Overlaps(next) {
@@ -112,6 +112,15 @@ func (p Prefixes) merge() Prefixes {
 		}
 	}
 	return merged
+}
+
+// insertionSort sorts a list of a few values. slices.SortFunc would be 10 KB of every plugin for each type.
+func insertionSort[T any](list []T, compare func(a, b T) int) {
+	for i := range list {
+		for j := i; j > 0 && compare(list[j-1], list[j]) > 0; j-- {
+			list[j-1], list[j] = list[j], list[j-1]
+		}
+	}
 }
 
 // join returns the prefix whose two halves low and high are.

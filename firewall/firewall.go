@@ -35,6 +35,7 @@ type Pod struct {
 	Veth         string // the end of the veth pair, veth0
 	NodePortMark uint32 // connection came in by Interface
 	ServiceMark  uint32 // connection came in by Veth
+	IPv4, IPv6   bool   // the families that the pod has
 }
 
 // A Change is one rule set, as the plan of a plugin wants it: Apply makes it so, in one transaction, and
@@ -80,13 +81,23 @@ var ErrUnavailable = errors.New("no such firewall backend works")
 // ErrChanging says that somebody else keeps changing the same rule set. Nothing is wrong but the moment.
 var ErrChanging = errors.New("keeps changing")
 
-// Open chooses the backend by its name in the configuration. Auto is nftables in this release. The error
-// wraps ErrUnavailable.
+// ErrBusy says that somebody else holds a lock for longer than a pod should wait for it.
+var ErrBusy = errors.New("locked by somebody else")
+
+// ErrNoServiceCIDR says that the iptables backend cannot tell what is for a Service.
+var ErrNoServiceCIDR = errors.New("serviceCidr: missing; the iptables backend tells Services by their addresses; accepted: the Service range of each family")
+
+// Open chooses the backend by its name in the configuration. Whatever it is, what other backends have left
+// behind goes when it writes.
 func Open(name string) (Firewall, error) {
 	switch name {
-	case NFTables, Auto:
-		return nftBackend{}, nil
+	case NFTables:
+		return &sweeping{nftBackend{}, true}, nil
+	case IPTables:
+		return &sweeping{iptBackend{}, true}, nil
+	case Auto:
+		return &auto{nft: &sweeping{nftBackend{}, false}, ipt: &sweeping{iptBackend{}, false}}, nil
 	default:
-		return nil, fmt.Errorf("%w: %s: not implemented in this release", ErrUnavailable, name)
+		return nil, fmt.Errorf("%w: %s: no such backend", ErrUnavailable, name)
 	}
 }

@@ -462,7 +462,7 @@ func TestNetworksApart(t *testing.T) {
 
 func TestOpen(t *testing.T) {
 	for _, test := range []struct{ name, is string }{
-		{firewall.NFTables, firewall.NFTables}, {firewall.Auto, firewall.NFTables}, {firewall.IPTables, ""}, {"ebpf", ""}, {"", ""},
+		{firewall.NFTables, firewall.NFTables}, {firewall.Auto, firewall.NFTables}, {firewall.IPTables, firewall.IPTables}, {"ebpf", ""}, {"", ""},
 	} {
 		t.Run(fmt.Sprintf("%q", test.name), func(t *testing.T) {
 			fw, err := firewall.Open(test.name)

@@ -24,8 +24,9 @@ type table struct {
 	ns     Namespace
 	name   string
 	chains []chain
-	shared bool // others rely on it: it is there, as a rule, and Revert leaves it
-	added  bool
+	shared bool   // others rely on it: it is there, as a rule, and Revert leaves it
+	added  bool   // by Apply, from nothing
+	fresh  bool   // Apply has written it
 	sum    []byte // of text
 }
 
@@ -120,7 +121,7 @@ func (t *table) Apply() error {
 		err = c.Flush()
 		switch {
 		case err == nil:
-			t.added = !exists
+			t.added, t.fresh = !exists, true
 			return nil
 		case errors.Is(err, fs.ErrExist):
 			exists = true
@@ -134,6 +135,8 @@ func (t *table) Apply() error {
 }
 
 func (t *table) Backend() string { return NFTables }
+
+func (t *table) wrote() bool { return t.fresh }
 
 func (t *table) netlink() *nftables.Table {
 	return &nftables.Table{Name: t.name, Family: nftables.TableFamilyINet}
@@ -259,17 +262,29 @@ func (t *table) Revert() error {
 	return nil
 }
 
-// Probe asks for the tables of family inet: a kernel without nf_tables, or without that family, says so.
-func (nftBackend) Probe(ns Namespace) error {
+// Probe looks for a table of this package, which is proof. Where there is none, it makes one in a namespace of its own.
+func (b nftBackend) Probe(ns Namespace) error {
 	c, err := connect(ns)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	defer func() { _ = c.CloseLasting() }()
-	if _, err := c.ListTablesOfFamily(nftables.TableFamilyINet); err != nil {
-		return fmt.Errorf("list tables: %w", err)
+	tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return fmt.Errorf("%w: list tables: %w", ErrUnavailable, err)
+	}
+	if slices.ContainsFunc(tables, func(t *nftables.Table) bool { return strings.HasPrefix(t.Name, podTable) }) {
+		return nil
+	}
+	if err := b.try(); err != nil {
+		return fmt.Errorf("%w: make a table: %w", ErrUnavailable, err)
 	}
 	return nil
+}
+
+// try makes a table in a namespace of its own.
+func (b nftBackend) try() error {
+	return scratch(func(ns Namespace) error { return b.Node(ns, sample()).Apply() })
 }
 
 // connect opens a socket without a deadline. The kernel has answered when it has taken a request, so nobody waits for

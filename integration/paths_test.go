@@ -25,6 +25,19 @@ func TestPaths(t *testing.T) {
 	}
 }
 
+// TestPathsIPTables is the same for the iptables backend, with either iptables, in nodes that are strict about reverse
+// paths.
+func TestPathsIPTables(t *testing.T) {
+	for _, backend := range []paths.Backend{paths.IPTablesNFT, paths.IPTablesLegacy} {
+		for _, flavour := range lab.Flavours {
+			for _, ipMasq := range []bool{true, false} {
+				name := fmt.Sprintf("%s kube-proxy %s ipMasq %t", backend, flavour, ipMasq)
+				runTable(t, name, paths.Config{Backend: backend, Flavour: flavour, IPMasq: ipMasq, Options: lab.Options{RPFilter: 1}})
+			}
+		}
+	}
+}
+
 // TestPathsElsewhere is row 16, and what else nodes may be like. All of them are strict about reverse paths, which is
 // what paths break on first.
 func TestPathsElsewhere(t *testing.T) {
@@ -55,9 +68,11 @@ func TestPathsElsewhere(t *testing.T) {
 		{"two networks, the second has another pod", func(c *paths.Config) { c.Second = "b" }},
 		{"no underlay gateway", func(c *paths.Config) { c.NoGateway = true }},
 	} {
-		c := paths.Config{Flavour: lab.NFT, IPMasq: true, Options: lab.Options{RPFilter: 1}}
-		world.change(&c)
-		runTable(t, world.name, c)
+		for _, backend := range paths.Backends {
+			c := paths.Config{Backend: backend, Flavour: lab.NFT, IPMasq: true, Options: lab.Options{RPFilter: 1}}
+			world.change(&c)
+			runTable(t, fmt.Sprintf("%s, %s", world.name, backend), c)
+		}
 	}
 }
 
@@ -70,7 +85,7 @@ func runTable(t *testing.T, name string, c paths.Config) {
 	t.Helper()
 	t.Run(name, func(t *testing.T) {
 		t.Parallel()
-		if err := errors.Join(c.Flavour.Supported(), c.Parent.Supported()); err != nil {
+		if err := errors.Join(c.Flavour.Supported(), c.Parent.Supported(), c.Backend.Supported()); err != nil {
 			t.Skip("SKIPPED, NOT TESTED: ", err)
 		}
 		w, err := paths.New(c)

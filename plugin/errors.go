@@ -31,10 +31,13 @@ const (
 	CodePanic    = types.ErrInternal             // 999: a bug
 )
 
-// codeOf is the code of a failed change, by what it is about.
+// codeOf is the code of a failed change: by what went wrong, if that says more, else by what the change is about.
 func codeOf(c Change, err error) uint {
-	if errors.Is(err, firewall.ErrChanging) {
+	switch {
+	case errors.Is(err, firewall.ErrBusy), errors.Is(err, firewall.ErrChanging):
 		return CodeTryAgain
+	case errors.Is(err, firewall.ErrNoServiceCIDR):
+		return CodeConfig
 	}
 	switch c.(type) {
 	case interface{ Backend() string }: // package firewall's only kind

@@ -99,14 +99,16 @@ func putAside(f *os.File, o *conflist.LogOptions) bool {
 
 // prune deletes the old log files that are too many or too old. Their names sort by time.
 func prune(o *conflist.LogOptions) {
-	entries, err := os.ReadDir(filepath.Dir(o.File))
+	dir, err := os.Open(filepath.Dir(o.File))
 	if err != nil {
 		return
 	}
+	defer func() { _ = dir.Close() }()
+	names, _ := dir.Readdirnames(-1) // os.ReadDir would sort more than names, which is 10 KB of every plugin
 	var old []string
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), filepath.Base(o.File)+".2") {
-			old = append(old, filepath.Join(filepath.Dir(o.File), e.Name()))
+	for _, name := range names {
+		if strings.HasPrefix(name, filepath.Base(o.File)+".2") {
+			old = append(old, filepath.Join(filepath.Dir(o.File), name))
 		}
 	}
 	slices.Sort(old)

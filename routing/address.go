@@ -1,7 +1,6 @@
 package routing
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -110,7 +109,11 @@ func Usable(all []Address) []Address {
 			usable = append(usable, a)
 		}
 	}
-	slices.SortStableFunc(usable, func(a, b Address) int { return cmp.Compare(a.rank(), b.rank()) })
+	for i := range usable { // slices.SortStableFunc would be 10 KB of every plugin
+		for j := i; j > 0 && usable[j-1].rank() > usable[j].rank(); j-- {
+			usable[j-1], usable[j] = usable[j], usable[j-1]
+		}
+	}
 	return usable
 }
 

@@ -20,23 +20,53 @@ type contender struct {
 	path   string
 	config func(*pod) any // standard input; nil if it is not a CNI plugin
 	ifName string         // CNI_IFNAME
+	bin    string         // comes first in its PATH
 }
 
-// contenders are the plugin, the floor under it, and the reference plugin that does nearest to the same.
-func contenders(bin, tools, tiny string) (bare, vethHost, ptpNft, ptpIptables contender) {
-	ptp := filepath.Join(tools, "ptp")
+// contenders are the plugin with nftables, the floor under it, and others: the plugin with both variants of iptables,
+// and the reference plugin that does nearest to the same.
+func contenders(bin, tools, tiny string) (bare, vethHost contender, others []contender) {
+	ours, ptp := filepath.Join(bin, "veth-host"), filepath.Join(tools, "ptp")
+	for _, variant := range []string{"nft", "legacy"} {
+		others = append(others, contender{
+			Name: "veth-host, iptables-" + variant, path: ours, config: vethHostConfig("iptables"), ifName: "eth0",
+			bin: filepath.Join(tiny, variant),
+		})
+	}
+	for _, backend := range []string{"nftables", "iptables"} {
+		others = append(others, contender{Name: "ptp, " + backend, path: ptp, config: ptpConfig(backend), ifName: "ptp0"})
+	}
 	return contender{Name: "bare Go process", path: filepath.Join(tiny, "bare")},
-		contender{Name: "veth-host", path: filepath.Join(bin, "veth-host"), config: vethHostConfig, ifName: "eth0"},
-		contender{Name: "ptp, nftables", path: ptp, config: ptpConfig("nftables"), ifName: "ptp0"},
-		contender{Name: "ptp, iptables", path: ptp, config: ptpConfig("iptables"), ifName: "ptp0"}
+		contender{Name: "veth-host", path: ours, config: vethHostConfig("nftables"), ifName: "eth0"}, others
 }
 
-func vethHostConfig(p *pod) any {
-	return map[string]any{
-		"cniVersion": cniVersion, "name": "cni0", "type": "veth-host",
-		"hostInterface": hostInterface, "containerInterface": "veth0",
-		"ipMasq": true, "serviceCidr": "172.20.252.0/22",
-		"prevResult": p.prev,
+// chooseIPTables makes a directory for each variant of iptables, where it has the name iptables.
+func chooseIPTables(dir string) error {
+	for _, variant := range []string{"nft", "legacy"} {
+		multi, err := exec.LookPath("xtables-" + variant + "-multi")
+		if err != nil {
+			return fmt.Errorf("choose iptables-%s: %w", variant, err)
+		}
+		if err := os.Mkdir(filepath.Join(dir, variant), 0o755); err != nil {
+			return fmt.Errorf("choose iptables-%s: %w", variant, err)
+		}
+		for _, program := range []string{"iptables", "iptables-restore", "ip6tables", "ip6tables-restore"} {
+			if err := os.Symlink(multi, filepath.Join(dir, variant, program)); err != nil {
+				return fmt.Errorf("choose iptables-%s: %w", variant, err)
+			}
+		}
+	}
+	return nil
+}
+
+func vethHostConfig(firewall string) func(*pod) any {
+	return func(p *pod) any {
+		return map[string]any{
+			"cniVersion": cniVersion, "name": "cni0", "type": "veth-host",
+			"hostInterface": hostInterface, "containerInterface": "veth0",
+			"ipMasq": true, "serviceCidr": "172.20.252.0/22", "firewall": firewall,
+			"prevResult": p.prev,
+		}
 	}
 }
 
@@ -56,7 +86,7 @@ func ptpConfig(backend string) func(*pod) any {
 
 // command is one call of the contender for a pod; without a pod, of a program that is not a plugin.
 func (c contender) command(verb string, p *pod) (command, error) {
-	env := []string{"PATH=" + os.Getenv("PATH")}
+	env := []string{"PATH=" + c.bin + ":" + os.Getenv("PATH")}
 	if c.config == nil {
 		return command{path: c.path, env: env}, nil
 	}

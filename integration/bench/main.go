@@ -8,6 +8,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -54,7 +55,7 @@ func run() error {
 		return fmt.Errorf("make a temporary directory: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(b.tiny) }()
-	if err := buildTiny(context.Background(), b.tiny+"/"); err != nil {
+	if err := errors.Join(buildTiny(context.Background(), b.tiny+"/"), chooseIPTables(b.tiny)); err != nil {
 		return err
 	}
 	absBin, err := filepath.Abs(*bin)
@@ -65,7 +66,7 @@ func run() error {
 	if err != nil {
 		return fmt.Errorf("find %s: %w", *tools, err)
 	}
-	b.bare, b.vethHost, b.ptpNft, b.ptpIptables = contenders(absBin, absTools, b.tiny)
+	b.bare, b.vethHost, b.others = contenders(absBin, absTools, b.tiny)
 
 	res, err := b.all()
 	if err != nil {
@@ -91,7 +92,7 @@ func (b *bench) all() (*results, error) {
 	if err != nil {
 		return nil, err
 	}
-	ptpNode, err := newNode(b.macvlan)
+	plugins, err := b.entrants(empty)
 	if err != nil {
 		return nil, err
 	}
@@ -102,10 +103,10 @@ func (b *bench) all() (*results, error) {
 		}
 	}
 	b.say("one process at a time")
-	if res.Processes, res.Kernel, err = b.process(empty, ptpNode); err != nil {
+	if res.Processes, res.Kernel, err = b.process(empty, plugins); err != nil {
 		return nil, err
 	}
-	if err := b.footprint(res.Processes, empty, ptpNode); err != nil {
+	if err := b.footprint(res.Processes, empty, plugins); err != nil {
 		return nil, err
 	}
 	b.say("%d at once", burst)

@@ -24,19 +24,39 @@ type bench struct {
 	macvlan netlink.MacvlanMode // of the pods' eth0
 	tiny    string              // directory of the programs that buildTiny makes
 
-	bare, vethHost, ptpNft, ptpIptables contender
-	say                                 func(format string, args ...any)
+	bare, vethHost contender
+	others         []contender // veth-host by iptables, and the reference plugin; each on a node of its own
+	say            func(format string, args ...any)
+}
+
+// An entrant is a contender with its node. Backends sweep each other's rules from a node, and ptp leaves NAT tables
+// behind.
+type entrant struct {
+	contender
+	node *node
+}
+
+// entrants are all plugins that are measured, ours first.
+func (b *bench) entrants(n *node) ([]entrant, error) {
+	all := []entrant{{b.vethHost, n}}
+	for _, c := range b.others {
+		own, err := newNode(b.macvlan)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, entrant{c, own})
+	}
+	return all, nil
 }
 
 // process measures one process at a time on a node without other pods: everything once a round, so that what disturbs
-// the machine disturbs all alike. ptp has a node of its own, because it leaves NAT tables behind.
-func (b *bench) process(n, ptpNode *node) (res []processResult, kernel processResult, err error) {
-	res = []processResult{{Name: b.bare.Name}, {Name: b.vethHost.Name}, {Name: b.ptpNft.Name}, {Name: b.ptpIptables.Name}}
+// the machine disturbs all alike.
+func (b *bench) process(n *node, plugins []entrant) (res []processResult, kernel processResult, err error) {
+	res = []processResult{{Name: b.bare.Name}}
+	for _, p := range plugins {
+		res = append(res, processResult{Name: p.Name})
+	}
 	kernel.Name = kernelWork
-	plugins := []struct {
-		contender
-		node *node
-	}{{b.vethHost, n}, {b.ptpNft, ptpNode}, {b.ptpIptables, ptpNode}}
 	for range b.runs {
 		if err := b.startBare(n, &res[0].Add); err != nil {
 			return nil, kernel, err
@@ -113,18 +133,14 @@ func bareAddDel(n *node, add, del *samples) error {
 }
 
 // footprint fills in sizes and peak resident sets.
-func (b *bench) footprint(res []processResult, n, ptpNode *node) error {
+func (b *bench) footprint(res []processResult, n *node, plugins []entrant) error {
 	peak := filepath.Join(b.tiny, "peakrss")
-	for i, c := range []contender{b.bare, b.vethHost, b.ptpNft, b.ptpIptables} {
-		on := n
-		if i > 1 {
-			on = ptpNode
-		}
+	for i, c := range append([]entrant{{b.bare, n}}, plugins...) {
 		var err error
 		if res[i].Size, err = c.size(); err != nil {
 			return err
 		}
-		p, err := on.newPod()
+		p, err := c.node.newPod()
 		if err != nil {
 			return err
 		}

@@ -37,6 +37,11 @@ type Options struct {
 	VIP           bool   // an address in the underlay subnet on each node's lo
 	NoGateway     bool   // the IPAM (the static plugin then) gives the pods neither a gateway nor a route
 
+	// IPTables is the iptables of the nodes, where the machine has two: "nft" or "legacy"; "": the machine's choice.
+	IPTables   string
+	NoNFTables bool   // the nodes' programs get no socket to nf_tables, as on a kernel without it
+	Shims      string // a directory in front of the nodes' PATH; "": none
+
 	// Edit changes the conflist of a node before it is written.
 	Edit func(*Conflist)
 

@@ -24,7 +24,8 @@ type Namespace struct {
 	Addr Pair
 
 	fd     int
-	thread *thread // starts the programs, where the machine has more than a network of its own
+	thread *thread  // starts the programs, where the machine has more than a network of its own
+	env    []string // of the programs, beside that of this process
 	owned  []io.Closer
 }
 
@@ -87,6 +88,10 @@ func (n *Namespace) Do(f func() error) error {
 	return nil
 }
 
+// Outsider is the same network namespace for programs that are not the machine's: what it has chosen or lacks is not
+// theirs.
+func (n *Namespace) Outsider() *Namespace { return &Namespace{Name: n.Name, Addr: n.Addr, fd: n.fd} }
+
 // Close frees the namespace and what was opened in it.
 func (n *Namespace) Close() error {
 	if n == nil || n.fd < 0 {
@@ -140,6 +145,9 @@ func (n *Namespace) exec(cmd *exec.Cmd) ([]byte, error) {
 	start := n.Do
 	if n.thread != nil {
 		start = n.thread.do
+	}
+	if len(n.env) > 0 {
+		cmd.Env = append(cmd.Environ(), n.env...)
 	}
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr

@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -35,8 +38,18 @@ func newNode(w *World, name string, addr Pair, firstPod int) (*Node, error) {
 		if err := unix.Setns(n.fd, unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("enter the network namespace: %w", err)
 		}
-		return privateMounts()
+		if err := privateMounts(); err != nil {
+			return err
+		}
+		if err := chooseIPTables(w.Options.IPTables); err != nil {
+			return err
+		}
+		if w.Options.NoNFTables {
+			return refuseNetfilter()
+		}
+		return nil
 	})
+	n.env = []string{"PATH=" + w.Options.Shims + ":" + iptablesDir + ":" + os.Getenv("PATH")}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("make node %s: %w", name, err), n.Close())
 	}
@@ -88,6 +101,65 @@ func privateMounts() error {
 	}
 	if err := os.MkdirAll(netDir, 0o755); err != nil {
 		return fmt.Errorf("make the directory of conflists: %w", err)
+	}
+	return nil
+}
+
+// iptablesDir comes first in the PATH of the node's programs.
+const iptablesDir = "/run/iptables"
+
+// ChooseIPTables makes another variant the node's iptables; "" is the machine's choice.
+func (n *Node) ChooseIPTables(variant string) error {
+	return n.thread.do(func() error { return chooseIPTables(variant) })
+}
+
+// chooseIPTables makes a variant the node's iptables, as update-alternatives would.
+func chooseIPTables(variant string) error {
+	if err := os.RemoveAll(iptablesDir); err != nil || variant == "" {
+		return err
+	}
+	if err := os.MkdirAll(iptablesDir, 0o755); err != nil {
+		return fmt.Errorf("choose iptables-%s: %w", variant, err)
+	}
+	multi, err := exec.LookPath("xtables-" + variant + "-multi")
+	if err != nil {
+		return fmt.Errorf("choose iptables-%s: %w", variant, err)
+	}
+	for _, program := range []string{"iptables", "ip6tables"} {
+		for _, suffix := range []string{"", "-save", "-restore"} {
+			if err := os.Symlink(multi, filepath.Join(iptablesDir, program+suffix)); err != nil {
+				return fmt.Errorf("choose iptables-%s: %w", variant, err)
+			}
+		}
+	}
+	return nil
+}
+
+// refuseNetfilter makes socket(2) fail for the calling thread and for the programs that it starts, if it is one to
+// nfnetlink: as on a kernel without it. iptables-legacy does not need one.
+func refuseNetfilter() error {
+	const (
+		offsetNr, offsetArg0, offsetArg2 = 0, 16, 32 // in struct seccomp_data
+		allow                            = unix.SECCOMP_RET_ALLOW
+		refuse                           = unix.SECCOMP_RET_ERRNO | uint32(unix.EPROTONOSUPPORT)
+		load, equal, ret                 = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, unix.BPF_RET | unix.BPF_K
+	)
+	program := []unix.SockFilter{
+		{Code: load, K: offsetNr},
+		{Code: equal, K: unix.SYS_SOCKET, Jf: 5},
+		{Code: load, K: offsetArg0},
+		{Code: equal, K: unix.AF_NETLINK, Jf: 3},
+		{Code: load, K: offsetArg2},
+		{Code: equal, K: unix.NETLINK_NETFILTER, Jf: 1},
+		{Code: ret, K: refuse},
+		{Code: ret, K: allow},
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("set no_new_privs: %w", err)
+	}
+	filter := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
+	if err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&filter)), 0, 0); err != nil {
+		return fmt.Errorf("install a seccomp filter: %w", err)
 	}
 	return nil
 }

@@ -40,9 +40,7 @@ var Rows = []Row{
 	{4, "pod to Service, backend another pod on this node", ports, ask(
 		path{from: "a", to: "svc/b", by: "veth0", server: "b", sees: "a"},
 	)},
-	{5, "pod to Service, backend the pod itself", ports, ask(
-		path{from: "a", to: "svc/a", by: "veth0", server: "a", sees: "n1"},
-	)},
+	{5, "pod to Service, backend the pod itself", ports, hairpin},
 	{6, "pod to Service, backend on this or another node's host network", ports, ask(
 		path{from: "a", to: "svc/n1", by: "veth0", server: "n1", sees: "a"},
 		path{from: "a", to: "svc/n2", by: "veth0", server: "n2", sees: "a"},
@@ -80,6 +78,16 @@ func byTheWire(w *World, f lab.Family, p lab.Proto) error {
 		path{from: "a", to: "n2", by: by, server: "n2", sees: sees},
 		path{from: "n2", to: "a", server: "a", sees: "n2", back: "eth0"},
 	)(w, f, p)
+}
+
+// hairpin is row 5. kube-proxy masquerades it too. With the iptables backend both do so in the same hook, whoever came
+// last is first, and in this world that is kube-proxy: where there is a VIP on lo, it chooses that.
+func hairpin(w *World, f lab.Family, p lab.Proto) error {
+	sees := "n1"
+	if firewall, _ := w.Config.Backend.split(); firewall == "iptables" && w.Options.VIP {
+		sees = "vip"
+	}
+	return ask(path{from: "a", to: "svc/a", by: "veth0", server: "a", sees: sees})(w, f, p)
 }
 
 // backendOutside is row 7. A pod without an underlay gateway has no way there but its node, which translates.

@@ -14,10 +14,40 @@ import (
 type Config struct {
 	lab.Options
 	Flavour lab.Flavour // of kube-proxy
+	Backend Backend     // of veth-host
 	IPMasq  bool
 	Portmap bool // hostPorts are made by CNI's portmap plugin, which has its own use of the mark 0x2000
+	// Prepare changes the nodes before there is a pod.
+	Prepare func(*lab.Node) error
 	// Second is the pod that is on a network of its own, with other marks than those of the others: "a" or "b".
 	Second string
+}
+
+// A Backend is what veth-host writes its rules with.
+type Backend string
+
+// The backends: that of the configuration, and with iptables the one of the node's two. The zero value is auto.
+const (
+	NFTables       Backend = "nftables"
+	IPTablesNFT    Backend = "iptables-nft"
+	IPTablesLegacy Backend = "iptables-legacy"
+)
+
+// Backends is all of them.
+var Backends = []Backend{NFTables, IPTablesNFT, IPTablesLegacy}
+
+// split returns the value of "firewall" and the variant of iptables.
+func (b Backend) split() (firewall, variant string) {
+	firewall, variant, _ = strings.Cut(string(b), "-")
+	return firewall, variant
+}
+
+// Supported probes whether the machine can do the backend. The error says what is missing.
+func (b Backend) Supported() error {
+	if firewall, _ := b.split(); firewall != "iptables" {
+		return nil
+	}
+	return lab.Flavour(b).Supported() // which has the same names
 }
 
 // A World is a lab.World with its pods attached, a server everywhere, and kube-proxy on both nodes.
@@ -43,9 +73,14 @@ const (
 // New builds the world. The caller closes it.
 func New(c Config) (*World, error) {
 	edit := c.Edit
+	firewall, variant := c.Backend.split()
+	c.IPTables = variant
 	c.Edit = func(list *lab.Conflist) {
 		if veth := list.Plugin("veth-host"); veth != nil {
 			veth["ipMasq"] = c.IPMasq
+			if firewall != "" {
+				veth["firewall"] = firewall
+			}
 		}
 		if c.Portmap {
 			list.Plugins = append(list.Plugins, map[string]any{
@@ -61,7 +96,13 @@ func New(c Config) (*World, error) {
 		return nil, err
 	}
 	w := &World{World: world, Config: c, machines: map[string]*lab.Namespace{}, servers: map[string]*lab.Server{}}
-	if err := w.populate(); err != nil {
+	if c.Prepare != nil {
+		err = errors.Join(c.Prepare(w.N1), c.Prepare(w.N2))
+	}
+	if err == nil {
+		err = w.populate()
+	}
+	if err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
 	return w, nil
@@ -93,6 +134,7 @@ func (w *World) populate() error {
 		}
 		w.machines[m.Name], w.servers[m.Name] = m, server
 	}
+	w.machines["vip"] = &lab.Namespace{Name: "the VIP of n1", Addr: lab.VIP} // a source, not a machine
 	return w.serve()
 }
 

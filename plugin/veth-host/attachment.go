@@ -137,6 +137,12 @@ func decode(r *plugin.Request) (*conflist.VethHost, error) {
 	if config != nil {
 		r.LogTo(config.LogOptions)
 	}
+	if err == nil && config.Firewall == conflist.IPTables && len(config.ServiceCIDR) == 0 {
+		err = &conflist.KeyError{
+			Key: "serviceCidr", Problem: "missing; iptables tells what is for a Service by its address",
+			Accepted: "the Service range of each family, or firewall auto or nftables",
+		}
+	}
 	return config, err
 }
 
@@ -369,6 +375,7 @@ func (a *attachment) podRules() firewall.Pod {
 	return firewall.Pod{
 		Interface: a.eth.Name, Veth: a.podEnd.Name,
 		NodePortMark: uint32(a.config.NodePortMark), ServiceMark: uint32(a.config.ServiceMark),
+		IPv4: a.family(false) != nil, IPv6: a.family(true) != nil,
 	}
 }
 

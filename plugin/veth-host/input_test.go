@@ -136,9 +136,9 @@ func TestBadConfiguration(t *testing.T) {
 			}
 		}
 	})
-	t.Run("a firewall that is not implemented", func(t *testing.T) {
+	t.Run("iptables without serviceCidr", func(t *testing.T) {
 		got := w.verb(t, "ADD", w.config("firewall", "iptables")).failed(t)
-		if got.Code != 106 || !strings.HasPrefix(got.Msg, "firewall: ") || !strings.Contains(got.Msg, "iptables") {
+		if got.Code != 7 || !strings.HasPrefix(got.Msg, "serviceCidr: missing") || !strings.Contains(got.Msg, "accepted: ") {
 			t.Errorf("got %+v", got)
 		}
 	})

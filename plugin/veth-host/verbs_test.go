@@ -227,7 +227,7 @@ func TestStatus(t *testing.T) {
 		{"hostInterface missing", "ip link del enp1s0", nil, 50, "hostInterface: enp1s0: the node has no such interface"},
 		{"hostInterface down", "ip link set enp1s0 down", nil, 50, "hostInterface: enp1s0: the interface is down"},
 		{"hostInterface without an address", "ip addr flush dev enp1s0", nil, 50, "hostInterface: enp1s0: the interface has no address"},
-		{"no such firewall", "", func(w *world) request { return w.config("firewall", "iptables") }, 50, "firewall: "},
+		{"iptables without serviceCidr", "", func(w *world) request { return w.config("firewall", "iptables") }, 7, "serviceCidr: missing"},
 		{"a bad configuration", "", func(w *world) request { return w.config("mtu", 1) }, 7, "mtu: 1: out of range"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
