@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"underlay-cni/plugin"
+	"underlay-cni/plugin/veth-host/vethhost"
 	"underlay-cni/routing"
 )
 
@@ -472,10 +473,10 @@ func plan(t *testing.T, w *world, config request) string {
 	must(t, err)
 	var result types100.Result
 	must(t, json.Unmarshal(prev, &result))
-	a, err := look(&plugin.Request{
+	planned, err := vethhost.Plugin().Add(&plugin.Request{
 		Attachment: plugin.Attachment{Network: "cni0", ContainerID: id, IfName: "eth0"}, Verb: "ADD", Netns: w.pod,
 		Config: text, Version: "1.0.0", Result: &result, Node: node, Pod: pod,
 	})
 	must(t, err)
-	return a.plan().String()
+	return planned.String()
 }
