@@ -30,12 +30,14 @@ build: ## static binaries in bin/
 demo: setup build cni-tools ## two nodes, a client and pods out of namespaces; the table of paths with verdicts
 	@scripts/demo.sh
 
-test: setup build lint ## everything CI runs: lint, unit and integration tests
+test: setup build lint ## everything CI runs: lint, unit and integration tests, and `make vm`
 	@echo "go test$(if $(RACE), with the race detector, without the race detector: no gcc)"
 	@go test -count=1 -timeout 25m $(RACE) ./...
+	@$(MAKE) --no-print-directory vm
 
-vm: setup build cni-tools ## the tests that need another kernel: the real ipvlan and IPVS, in qemu (minutes)
-	@integration/vm/test.sh
+vm: setup build cni-tools ## the tests that need another kernel: the real ipvlan and IPVS in qemu, ipvlan in user-mode Linux (minutes)
+	@integration/vm/test.sh uml
+	@integration/vm/test.sh qemu
 
 bench: setup build cni-tools ## the benchmarks
 	@go run ./integration/bench $(BENCH_ARGS)

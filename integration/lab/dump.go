@@ -106,10 +106,10 @@ func (n *Namespace) dumpLinks() (Dump, error) {
 	return d, nil
 }
 
-// dumpFirewall names the table in front of each line of it. It asks nft alone: iptables-save would create tables.
+// dumpFirewall names the table in front of each line of it. Of iptables-nft's tables nft tells too.
 func (n *Namespace) dumpFirewall() (Dump, error) {
 	text, err := n.Run("nft", "--stateless", "list", "ruleset")
-	if err != nil {
+	if err != nil && NFT.Supported() == nil { // a kernel without nf_tables has no rules in it
 		return nil, err
 	}
 	var d Dump
@@ -121,6 +121,37 @@ func (n *Namespace) dumpFirewall() (Dump, error) {
 		}
 		if line != "" {
 			d = append(d, fmt.Sprintf("nft %s: %s", table, line))
+		}
+	}
+	for _, program := range []string{"iptables", "ip6tables"} {
+		lines, err := n.dumpLegacy(program)
+		if err != nil {
+			return nil, err
+		}
+		d = append(d, lines...)
+	}
+	return d, nil
+}
+
+// dumpLegacy is what iptables-legacy has in the tables that there are. Asked for any other table, it would make it.
+func (n *Namespace) dumpLegacy(program string) (d Dump, err error) {
+	var tables []byte
+	err = n.Do(func() (err error) {
+		tables, err = os.ReadFile("/proc/thread-self/net/" + strings.TrimSuffix(program, "tables") + "_tables_names")
+		return err
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list the tables of %s-legacy: %w", program, err)
+	}
+	names := strings.Fields(string(tables))
+	slices.Sort(names)
+	for _, table := range names {
+		lines, err := n.lines(program+"-legacy", "-w", "-t", table, "-S")
+		if err != nil {
+			return nil, err
+		}
+		for _, line := range lines {
+			d = append(d, fmt.Sprintf("%s-legacy %s: %s", program, table, line))
 		}
 	}
 	return d, nil

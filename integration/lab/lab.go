@@ -37,7 +37,7 @@ type Options struct {
 	VIP           bool   // an address in the underlay subnet on each node's lo
 	NoGateway     bool   // the IPAM (the static plugin then) gives the pods neither a gateway nor a route
 
-	// IPTables is the iptables of the nodes, where the machine has two: "nft" or "legacy"; "": the machine's choice.
+	// IPTables is the iptables of the nodes, where the machine has two: "nft" or "legacy"; "": $LAB_IPTABLES, or the machine's choice.
 	IPTables   string
 	NoNFTables bool   // the nodes' programs get no socket to nf_tables, as on a kernel without it
 	Shims      string // a directory in front of the nodes' PATH; "": none
@@ -84,6 +84,7 @@ func (o *Options) setDefaults() error {
 	if o.Firewall == "" {
 		o.Firewall = cmp.Or(os.Getenv("LAB_FIREWALL"), "auto")
 	}
+	o.IPTables = cmp.Or(o.IPTables, os.Getenv("LAB_IPTABLES"))
 	if o.Parent == "" {
 		o.Parent = defaultParent()
 	}
