@@ -1,10 +1,12 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"underlay-cni/integration/lab"
@@ -99,6 +101,35 @@ func TestBackendChanges(t *testing.T) {
 				must(t, w.N1.Del(again))
 			})
 		}
+	}
+}
+
+// TestBackendAtOnce: whole ADDs of pods that start at once, the first ones of their node, make the rules once; and when
+// all of them end at once, what they share stays.
+func TestBackendAtOnce(t *testing.T) {
+	for _, backend := range paths.Backends {
+		t.Run(string(backend), func(t *testing.T) {
+			t.Parallel()
+			skipWithout(t, backend)
+			firewall, variant := splitBackend(backend)
+			alone := shared(t, newWorld(t, lab.Options{IPTables: variant, Edit: use(firewall)}))
+			w := newWorld(t, lab.Options{IPTables: variant, Edit: use(firewall)})
+			before := dump(t, w.N1.Namespace)
+			pods := make([]*lab.Pod, 20)
+			for i := range pods {
+				pods[i] = newPod(t, w.N1, fmt.Sprint("p", i))
+			}
+			for _, verb := range []func(*lab.Pod) error{w.N1.Add, w.N1.Check, w.N1.Del} {
+				errs := make([]error, len(pods))
+				var running sync.WaitGroup
+				for i, p := range pods {
+					running.Go(func() { errs[i] = verb(p) })
+				}
+				running.Wait()
+				must(t, errors.Join(errs...))
+			}
+			same(t, "what stays on the node", alone, dump(t, w.N1.Namespace).Since(before))
+		})
 	}
 }
 

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -106,55 +107,70 @@ func (n *Namespace) dumpLinks() (Dump, error) {
 	return d, nil
 }
 
-// dumpFirewall names the table in front of each line of it. Of iptables-nft's tables nft tells too.
+// dumpFirewall names the table in front of each line of it.
 func (n *Namespace) dumpFirewall() (Dump, error) {
 	text, err := n.Run("nft", "--stateless", "list", "ruleset")
 	if err != nil && NFT.Supported() == nil { // a kernel without nf_tables has no rules in it
 		return nil, err
 	}
 	var d Dump
-	table := ""
+	var tables []xtable
+	name, byIPTables := "", false
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\n")
-		if name, ok := strings.CutPrefix(line, "table "); ok {
-			table = strings.TrimSuffix(name, " {")
+		if table, ok := strings.CutPrefix(line, "table "); ok {
+			name = strings.TrimSuffix(table, " {")
+			family, table, _ := strings.Cut(name, " ")
+			// nft shows what targets of iptables say in one family at a time only, whichever comes first.
+			if byIPTables = family != "inet" && slices.Contains(builtIn, table); byIPTables {
+				tables = append(tables, xtable{family + "tables-nft", table})
+			}
 		}
-		if line != "" {
-			d = append(d, fmt.Sprintf("nft %s: %s", table, line))
+		if line != "" && !byIPTables {
+			d = append(d, fmt.Sprintf("nft %s: %s", name, line))
 		}
 	}
-	for _, program := range []string{"iptables", "ip6tables"} {
-		lines, err := n.dumpLegacy(program)
-		if err != nil {
-			return nil, err
-		}
-		d = append(d, lines...)
+	legacy, err := n.legacyTables()
+	if err != nil {
+		return nil, err
 	}
-	return d, nil
-}
-
-// dumpLegacy is what iptables-legacy has in the tables that there are. Asked for any other table, it would make it.
-func (n *Namespace) dumpLegacy(program string) (d Dump, err error) {
-	var tables []byte
-	err = n.Do(func() (err error) {
-		tables, err = os.ReadFile("/proc/thread-self/net/" + strings.TrimSuffix(program, "tables") + "_tables_names")
-		return err
-	})
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("list the tables of %s-legacy: %w", program, err)
-	}
-	names := strings.Fields(string(tables))
-	slices.Sort(names)
-	for _, table := range names {
-		lines, err := n.lines(program+"-legacy", "-w", "-t", table, "-S")
+	tables = append(tables, legacy...)
+	slices.SortFunc(tables, func(a, b xtable) int { return cmp.Or(cmp.Compare(a.program, b.program), cmp.Compare(a.name, b.name)) })
+	for _, t := range tables {
+		lines, err := n.lines(t.program, "-w", "-t", t.name, "-S")
 		if err != nil {
 			return nil, err
 		}
 		for _, line := range lines {
-			d = append(d, fmt.Sprintf("%s-legacy %s: %s", program, table, line))
+			d = append(d, fmt.Sprintf("%s %s: %s", t.program, t.name, line))
 		}
 	}
 	return d, nil
+}
+
+// An xtable is a table of iptables(8), with the program that made it. Asked for a table that is not there, that
+// program would make it.
+type xtable struct{ program, name string }
+
+// builtIn are the tables of iptables.
+var builtIn = []string{"filter", "mangle", "nat", "raw", "security"}
+
+// legacyTables are those that the kernel has.
+func (n *Namespace) legacyTables() (tables []xtable, err error) {
+	for _, family := range []string{"ip", "ip6"} {
+		var names []byte
+		err := n.Do(func() (err error) {
+			names, err = os.ReadFile("/proc/thread-self/net/" + family + "_tables_names")
+			return err
+		})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("list the tables of %stables-legacy: %w", family, err)
+		}
+		for name := range strings.FieldsSeq(string(names)) {
+			tables = append(tables, xtable{family + "tables-legacy", name})
+		}
+	}
+	return tables, nil
 }
 
 // dumpSysctls leaves out what cannot be read: the secret of a stable address that has not been made yet.
