@@ -136,7 +136,8 @@ type swept struct {
 	only bool
 }
 
-// Apply sweeps only if there was something to be written: so it costs nothing where everything is as it should be.
+// Apply sweeps only if there was something to be written: so it costs next to nothing where everything is as it should
+// be.
 func (s *swept) Apply() error {
 	if err := s.Change.Apply(); err != nil {
 		if _, nft := s.Change.(*table); nft && s.only && unsupported(err) {
@@ -145,12 +146,12 @@ func (s *swept) Apply() error {
 		return err
 	}
 	if w, ok := s.Change.(interface{ wrote() bool }); ok && !w.wrote() {
-		return nil
+		return s.left.open(false)
 	}
 	if err := s.left.sweep(true); err != nil {
 		return err
 	}
-	return s.left.open()
+	return s.left.open(true)
 }
 
 // Verify tells also whether anything was left behind.

@@ -50,9 +50,6 @@ func missing(w *lab.World, list *lab.Conflist) string {
 		if typ == "ipvlan" && w.N1.IP("link add probe link "+w.Options.HostInterface+" type ipvlan", "link del probe") != nil {
 			return "this kernel has no ipvlan"
 		}
-		if p["firewall"] == "iptables" {
-			return "the iptables backend is not in this release"
-		}
 		ipam, _ := p["ipam"].(map[string]any)
 		if name, ok := ipam["type"].(string); ok {
 			if _, err := os.Stat(filepath.Join(w.Options.Tools, name)); err != nil {

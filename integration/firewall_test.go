@@ -276,18 +276,48 @@ func TestForwardDrop(t *testing.T) {
 					skipWithout(t, backend)
 					skipWithout(t, policy)
 					c := paths.Config{Backend: backend, Flavour: lab.Flavour(policy), IPMasq: ipMasq, Options: lab.Options{RPFilter: 1}}
-					c.Prepare = func(n *lab.Node) error {
-						for _, program := range []string{string(policy), strings.Replace(string(policy), "ip", "ip6", 1)} {
-							if _, err := n.Run(program, "-P", "FORWARD", "DROP"); err != nil {
-								return err
-							}
-						}
-						return nil
-					}
+					c.Prepare = func(n *lab.Node) error { return dropForwarded(n, policy) }
 					runRows(t, c)
 				})
 			}
 		}
+	}
+}
+
+func dropForwarded(n *lab.Node, policy paths.Backend) error {
+	var errs []error
+	for _, program := range []string{string(policy), strings.Replace(string(policy), "ip", "ip6", 1)} {
+		_, err := n.Run(program, "-P", "FORWARD", "DROP")
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// TestForwardDropLater: a policy that somebody sets when there are pods already. CHECK tells, and the next ADD lets
+// pods' traffic pass; the one after it changes nothing. Where the policy is iptables-legacy's, telling would cost every
+// ADD a process.
+func TestForwardDropLater(t *testing.T) {
+	for _, backend := range paths.Backends {
+		t.Run(string(backend), func(t *testing.T) {
+			t.Parallel()
+			skipWithout(t, backend)
+			skipWithout(t, paths.IPTablesNFT)
+			firewall, variant := splitBackend(backend)
+			w := newWorld(t, lab.Options{IPTables: variant, Edit: use(firewall)})
+			first := newPod(t, w.N1, "first")
+			must(t, w.N1.Add(first))
+			must(t, dropForwarded(w.N1, paths.IPTablesNFT))
+			if err := w.N1.Check(first); backend != paths.IPTablesNFT && (err == nil || !strings.Contains(err.Error(), "policy of FORWARD is DROP")) {
+				t.Errorf("CHECK: %v", err)
+			}
+			must(t, w.N1.Add(newPod(t, w.N1, "second")))
+			must(t, w.N1.Check(first))
+			after := dump(t, w.N1.Namespace)
+			third := newPod(t, w.N1, "third")
+			must(t, w.N1.Add(third))
+			must(t, w.N1.Del(third))
+			same(t, "the node after a third pod", after, dump(t, w.N1.Namespace))
+		})
 	}
 }
 
