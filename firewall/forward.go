@@ -50,8 +50,12 @@ func (l *leftovers) eachClosed(variants []string, f func(*half) error) error {
 	}
 	var errs []error
 	for _, variant := range variants {
-		for i, h := range l.halves(variant) {
-			if !h.closed(variant) || l.table != "" && (&tool{v6: i == 1}).ownVariant(l.ns) == variant {
+		for i, closed := range l.closed(variant) {
+			if !closed || l.table != "" && (&tool{v6: i == 1}).ownVariant(l.ns) == variant {
+				continue
+			}
+			h := l.halves(variant)[i]
+			if !h.tool.orPlain() {
 				continue
 			}
 			h.tables = slices.DeleteFunc(h.tables, func(t xtable) bool { return t.name != "filter" })
@@ -61,37 +65,42 @@ func (l *leftovers) eachClosed(variants []string, f func(*half) error) error {
 	return errors.Join(errs...)
 }
 
-// closed reports whether the policy of FORWARD is DROP. It starts no process unless iptables-legacy has been used for
-// the table.
-func (h *half) closed(variant string) bool {
+// closed tells for IPv4 and IPv6 whether the policy of FORWARD is DROP. It starts no process unless iptables-legacy has
+// been used for the table.
+func (l *leftovers) closed(variant string) (closed [2]bool) {
 	if variant == variantLegacy {
-		if !legacyTable(h.ns, h.tool.v6, "filter") || !h.tool.orPlain() {
-			return false
+		for i := range closed {
+			t := &tool{v6: i == 1, variant: variantLegacy}
+			if legacyTable(l.ns, t.v6, "filter") && t.orPlain() {
+				rules, err := t.list(l.ns, "filter", "FORWARD")
+				closed[i] = err == nil && len(rules) > 0 && rules[0] == "-P FORWARD DROP"
+			}
 		}
-		rules, err := h.tool.list(h.ns, "filter", "FORWARD")
-		return err == nil && len(rules) > 0 && rules[0] == "-P FORWARD DROP"
+		return closed
 	}
-	chain := h.forwardChain("FORWARD")
-	return chain != nil && chain.Policy != nil && *chain.Policy == nftables.ChainPolicyDrop && h.tool.orPlain()
+	for i, chain := range filterChains(l.ns, "FORWARD") {
+		closed[i] = chain != nil && chain.Policy != nil && *chain.Policy == nftables.ChainPolicyDrop
+	}
+	return closed
 }
 
 // passing reports whether the chain in the table of iptables-nft is there, without a process and a closer look.
-func (h *half) passing() bool { return h.forwardChain(h.tables[0].chains[0].name) != nil }
+func (h *half) passing() bool {
+	chains := filterChains(h.ns, h.tables[0].chains[0].name)
+	return h.tool.v6 && chains[1] != nil || !h.tool.v6 && chains[0] != nil
+}
 
-// forwardChain is a chain of iptables-nft's filter table, nil if there is none.
-func (h *half) forwardChain(name string) *nftables.Chain {
-	c, err := connect(h.ns)
+// filterChains are the chains of a name in iptables-nft's filter tables of IPv4 and IPv6, nil where there is none.
+func filterChains(ns Namespace, name string) (chains [2]*nftables.Chain) {
+	c, err := connect(ns)
 	if err != nil {
-		return nil
+		return chains
 	}
 	defer func() { _ = c.CloseLasting() }()
-	family := nftables.TableFamilyIPv4
-	if h.tool.v6 {
-		family = nftables.TableFamilyIPv6
+	for i, family := range []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6} {
+		if chain, err := c.ListChain(&nftables.Table{Name: "filter", Family: family}, name); err == nil {
+			chains[i] = chain
+		}
 	}
-	chain, err := c.ListChain(&nftables.Table{Name: "filter", Family: family}, name)
-	if err != nil {
-		return nil
-	}
-	return chain
+	return chains
 }
