@@ -64,8 +64,8 @@ type Firewall interface {
 	Node(ns Namespace, n Node) Change
 	// Pod is the rule set in a pod. Its Revert deletes it.
 	Pod(ns Namespace, p Pod) Change
-	// Probe tells whether the backend works in a namespace, changing nothing.
-	Probe(ns Namespace) error
+	// Probe tells whether the rule set of a network could be written in a namespace, changing nothing.
+	Probe(ns Namespace, n Node) error
 }
 
 // The names of the backends, as in the configuration.

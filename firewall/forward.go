@@ -43,19 +43,31 @@ func (l *leftovers) isOpen() error {
 }
 
 // eachClosed calls f with the rules for FORWARD of each family and variant of iptables that has a policy of DROP, but
-// for those of the backend itself, which has them in any case.
+// for those of the backend itself, which has them in any case. Where the program is missing, nobody can make them.
 func (l *leftovers) eachClosed(variants []string, f func(*half) error) error {
 	if !l.node {
 		return nil
 	}
 	var errs []error
 	for _, variant := range variants {
-		for i, closed := range l.closed(variant) {
-			if !closed || l.table != "" && (&tool{v6: i == 1}).ownVariant(l.ns) == variant {
+		closed, err := l.closed(variant)
+		errs = append(errs, err)
+		if closed == [2]bool{} {
+			continue
+		}
+		if l.table != "" {
+			if own, err := (&tool{}).ownVariant(l.ns); err != nil || own == variant {
+				errs = append(errs, err)
 				continue
 			}
-			h := l.halves(variant)[i]
-			if !h.tool.orPlain() {
+		}
+		for i, h := range l.halves(variant) {
+			if !closed[i] {
+				continue
+			}
+			if !h.tool.orPlain(l.ns) {
+				errs = append(errs, fmt.Errorf("%w: the policy of FORWARD is DROP in %s, which is not here to accept what belongs to pods; "+
+					"install it, or change the policy: `nft list chain %s filter FORWARD`", ErrUnavailable, h.tool, []string{"ip", "ip6"}[i]))
 				continue
 			}
 			h.tables = slices.DeleteFunc(h.tables, func(t xtable) bool { return t.name != "filter" })
@@ -66,28 +78,35 @@ func (l *leftovers) eachClosed(variants []string, f func(*half) error) error {
 }
 
 // closed tells for IPv4 and IPv6 whether the policy of FORWARD is DROP. It starts no process unless iptables-legacy has
-// been used for the table.
-func (l *leftovers) closed(variant string) (closed [2]bool) {
-	if variant == variantLegacy {
-		for i := range closed {
-			t := &tool{v6: i == 1, variant: variantLegacy}
-			if legacyTable(l.ns, t.v6, "filter") && t.orPlain() {
-				rules, err := t.list(l.ns, "filter", "FORWARD")
-				closed[i] = err == nil && len(rules) > 0 && rules[0] == "-P FORWARD DROP"
-			}
+// been used for the table; where that program is missing, nobody can tell.
+func (l *leftovers) closed(variant string) (closed [2]bool, err error) {
+	if variant == variantNFT {
+		for i, chain := range filterChains(l.ns, "FORWARD") {
+			closed[i] = chain != nil && chain.Policy != nil && *chain.Policy == nftables.ChainPolicyDrop
 		}
-		return closed
+		return closed, nil
 	}
-	for i, chain := range filterChains(l.ns, "FORWARD") {
-		closed[i] = chain != nil && chain.Policy != nil && *chain.Policy == nftables.ChainPolicyDrop
+	var errs []error
+	for i := range closed {
+		t := &tool{v6: i == 1, variant: variantLegacy}
+		if !legacyTable(l.ns, t.v6, "filter") || !t.orPlain(l.ns) {
+			continue
+		}
+		rules, err := t.list(l.ns, "filter", "FORWARD")
+		errs = append(errs, err)
+		closed[i] = len(rules) > 0 && rules[0] == "-P FORWARD DROP"
 	}
-	return closed
+	return closed, errors.Join(errs...)
 }
 
-// passing reports whether the chain in the table of iptables-nft is there, without a process and a closer look.
+// passing reports whether iptables-nft's FORWARD jumps to the chain, without a process and a closer look.
 func (h *half) passing() bool {
-	chains := filterChains(h.ns, h.tables[0].chains[0].name)
-	return h.tool.v6 && chains[1] != nil || !h.tool.v6 && chains[0] != nil
+	c, err := connect(h.ns)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = c.CloseLasting() }()
+	return len(jumpsTo(c, h.nftTable(h.tables[0]), h.tables[0].chains[0])) > 0
 }
 
 // filterChains are the chains of a name in iptables-nft's filter tables of IPv4 and IPv6, nil where there is none.

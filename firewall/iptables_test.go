@@ -96,8 +96,8 @@ func TestIPTablesAtOnce(t *testing.T) {
 	}
 }
 
-// TestIPTablesConverges: whatever became of the rules, the next Apply makes them what they should be, beside those of
-// others, and Verify has told what was wrong.
+// TestIPTablesConverges: whatever became of the jumps, the next Apply makes the rules what they should be, beside those of
+// others, and Verify tells what was wrong. What Apply does not look at is right again after a removal.
 func TestIPTablesConverges(t *testing.T) {
 	other := node()
 	other.Masquerade, other.ServiceMark = false, 0x100000

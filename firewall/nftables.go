@@ -247,7 +247,15 @@ func (t *table) comparePolicies(c *nftables.Conn) (state, err error) {
 // Revert deletes the table if Apply created it and nobody else relies on it. It is no error if it is
 // already gone.
 func (t *table) Revert() error {
-	if t.shared || !t.added {
+	if t.shared {
+		return nil
+	}
+	return t.undo()
+}
+
+// undo deletes what Apply has made from nothing.
+func (t *table) undo() error {
+	if !t.added {
 		return nil
 	}
 	c, err := connect(t.ns)
@@ -263,7 +271,7 @@ func (t *table) Revert() error {
 }
 
 // Probe looks for a table of this package, which is proof. Where there is none, it makes one in a namespace of its own.
-func (b nftBackend) Probe(ns Namespace) error {
+func (b nftBackend) Probe(ns Namespace, n Node) error {
 	c, err := connect(ns)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
@@ -276,15 +284,10 @@ func (b nftBackend) Probe(ns Namespace) error {
 	if slices.ContainsFunc(tables, func(t *nftables.Table) bool { return strings.HasPrefix(t.Name, podTable) }) {
 		return nil
 	}
-	if err := b.try(); err != nil {
+	if err := inScratch(func(ns Namespace) Change { return b.Node(ns, n) }); err != nil {
 		return fmt.Errorf("%w: make a table: %w", ErrUnavailable, err)
 	}
 	return nil
-}
-
-// try makes a table in a namespace of its own.
-func (b nftBackend) try() error {
-	return scratch(func(ns Namespace) error { return b.Node(ns, sample()).Apply() })
 }
 
 // connect opens a socket without a deadline. The kernel has answered when it has taken a request, so nobody waits for

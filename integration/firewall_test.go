@@ -44,8 +44,8 @@ func splitBackend(b paths.Backend) (firewall, variant string) {
 	return firewall, variant
 }
 
-// TestBackend: each backend writes where it should and nowhere else, CHECK finds it there, and DEL leaves the pod's
-// default route. The second ADD of a pod changes nothing.
+// TestBackend: each backend writes where it should and nowhere else, and CHECK finds it there. The second ADD of a pod
+// changes nothing, and after its DEL the next pod can have its address.
 func TestBackend(t *testing.T) {
 	for _, backend := range paths.Backends {
 		for name, stack := range stacks {
@@ -224,8 +224,10 @@ func TestServiceCIDRMissing(t *testing.T) {
 			options.Edit = func(c *lab.Conflist) { edit(c); delete(c.Plugin("veth-host"), "serviceCidr") }
 			w := newWorld(t, options)
 			err := w.N1.Add(newPod(t, w.N1, "a"))
-			if err == nil || !strings.Contains(err.Error(), "serviceCidr: missing") {
-				t.Errorf("want an error about serviceCidr, got %v", err)
+			for verb, err := range map[string]error{"ADD": err, "STATUS": status(w.N1)} {
+				if err == nil || !strings.Contains(err.Error(), "serviceCidr: missing") {
+					t.Errorf("%s: want an error about serviceCidr, got %v", verb, err)
+				}
 			}
 		})
 	}

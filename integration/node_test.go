@@ -42,7 +42,7 @@ func TestDelLeavesTheNodeAsItWas(t *testing.T) {
 
 // TestDelLeavesNoIPTables is the same for iptables: all that stays are the chains that pods share.
 func TestDelLeavesNoIPTables(t *testing.T) {
-	ours := regexp.MustCompile(`^(rule6? (512|102[235])|ip6?tables-(nft|legacy) (mangle|nat|filter)): `)
+	ours := regexp.MustCompile(`^(rule6? (512|102[235]): |ip6?tables-(nft|legacy) (mangle|nat|filter): (.*VETH-HOST-\d+-|-P )).*`)
 	for _, backend := range []paths.Backend{paths.IPTablesNFT, paths.IPTablesLegacy} {
 		for name, stack := range stacks {
 			t.Run(fmt.Sprintf("%s %s", backend, name), func(t *testing.T) {

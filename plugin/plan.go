@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
+
+	"underlay-cni/firewall"
 )
 
 // A Change is one line of ip(8), sysctl(8), nft(8) or iptables(8).
@@ -108,15 +110,19 @@ func (p *Plan) applyAll(log *slog.Logger) error {
 // Verify compares every change with the kernel and reports all differences in one error.
 func (p *Plan) Verify() error {
 	var diffs []string
+	var code uint = CodeCheck
 	for _, c := range p.changes {
 		if err := c.Verify(); err != nil {
 			diffs = append(diffs, err.Error())
+			if errors.Is(err, firewall.ErrBusy) { // nobody knows, then
+				code = CodeTryAgain
+			}
 		}
 	}
 	if len(diffs) == 0 {
 		return nil
 	}
-	return types.NewError(CodeCheck, fmt.Sprintf("the kernel differs in %d of %d: %s", len(diffs), len(p.changes), strings.Join(diffs, "; ")), "")
+	return types.NewError(code, fmt.Sprintf("the kernel differs in %d of %d: %s", len(diffs), len(p.changes), strings.Join(diffs, "; ")), "")
 }
 
 // firstLine names a change in an error.
