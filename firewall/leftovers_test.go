@@ -77,7 +77,7 @@ func TestSweepOwn(t *testing.T) {
 	}
 }
 
-// TestSweepUnknownVariant: an iptables that does not tell what it is is an error, and nothing is swept or left.
+// TestSweepUnknownVariant: an iptables that does not tell its variant is an error, and nothing is swept or left.
 func TestSweepUnknownVariant(t *testing.T) {
 	ns := newNamespace(t)
 	all := family("nft", "")
