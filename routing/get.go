@@ -64,9 +64,11 @@ func (a Answer) String() string {
 // RouteGet asks the kernel where a packet goes. The error is the kernel's when it goes nowhere: ENETUNREACH, EHOSTUNREACH,
 // and EXDEV where a strict rp_filter drops it.
 func (n *Namespace) RouteGet(q Query) (Answer, error) {
-	const realTable = 0x1000 // RTM_F_LOOKUP_TABLE: without it the answer says main, whatever it was
 	msg := rtmsg(familyOf(q.To), 0)
-	msg.Dst_len, msg.Flags = uint8(q.To.BitLen()), realTable
+	msg.Dst_len = uint8(q.To.BitLen())
+	if q.To.Is4() {
+		msg.Flags = 0x1000 // RTM_F_LOOKUP_TABLE: without it the answer says main, whatever it was. IPv6 needs no flag, and takes none
+	}
 	parts := []nl.NetlinkRequestData{msg, attr(unix.RTA_DST, q.To.AsSlice())}
 	if q.From.IsValid() {
 		msg.Src_len = uint8(q.From.BitLen())

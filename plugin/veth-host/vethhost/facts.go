@@ -16,7 +16,7 @@ func Facts(r *plugin.Request) (*plugin.Facts, error) {
 	main, service := uint32(a.config.NodePortMark), uint32(a.config.ServiceMark)
 	facts := &plugin.Facts{Marks: main | service, HostEnd: a.hostEnd, PodEnd: a.podEnd}
 	for _, f := range a.families {
-		facts.Ways = append(facts.Ways, a.ways(f, r.Gateway(f.v6))...)
+		facts.Ways = append(facts.Ways, a.ways(f)...)
 		facts.Walks = append(
 			facts.Walks,
 			plugin.Walk{Name: "a Service packet of the pod", V6: f.v6, Iif: a.hostEnd.Name, Mark: service, Prefs: []int{prefService, prefPod}},
@@ -32,8 +32,14 @@ func Facts(r *plugin.Request) (*plugin.Facts, error) {
 	return facts, nil
 }
 
-// ways are those of one family. Where there is an underlay gateway, it stands for everybody who is not on the node.
-func (a *attachment) ways(f *family, gateway netip.Addr) []plugin.Way {
+// Addresses for documentation (RFC 5737, RFC 3849) stand for everybody beyond the gateway.
+var (
+	outside4 = netip.AddrFrom4([4]byte{198, 51, 100, 1})
+	outside6 = netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 15: 1})
+)
+
+// ways are those of one family.
+func (a *attachment) ways(f *family) []plugin.Way {
 	main, service := uint32(a.config.NodePortMark), uint32(a.config.ServiceMark)
 	ways := []plugin.Way{
 		{Name: "node to pod", NS: a.node, Query: routing.Query{To: f.pod()}, Dev: a.hostEnd.Name},
@@ -42,32 +48,31 @@ func (a *attachment) ways(f *family, gateway netip.Addr) []plugin.Way {
 	if len(f.services) > 0 {
 		ways = append(ways, plugin.Way{Name: "pod to a Service", NS: a.pod, Query: routing.Query{To: f.services[0].Addr()}, Dev: a.podEnd.Name})
 	}
-	for _, r := range f.routes {
-		if r.IsDefault() && r.Via.IsValid() {
-			gateway = r.Via
-		}
-	}
-	if !f.gateway || !gateway.IsValid() || gateway.Is6() != f.v6 {
+	if !f.gateway {
 		return ways
+	}
+	outside := outside4
+	if f.v6 {
+		outside = outside6
 	}
 	if !f.l3s {
 		ways = append(ways, plugin.Way{
 			Name: "a Service packet, back to the pod", NS: a.node,
-			Query: routing.Query{To: gateway, From: f.pod(), Iif: a.hostEnd, Mark: service}, Dev: a.hostEnd.Name,
+			Query: routing.Query{To: outside, From: f.pod(), Iif: a.hostEnd, Mark: service}, Dev: a.hostEnd.Name,
 		})
 	}
 	return append(
 		ways,
 		plugin.Way{
-			Name: "any other packet of the pod, on", NS: a.node,
-			Query: routing.Query{To: gateway, From: f.pod(), Iif: a.hostEnd, Mark: main}, Dev: a.hostEnd.Name, Not: true,
+			Name: "any other packet of the pod, not back", NS: a.node,
+			Query: routing.Query{To: f.node(), From: f.pod(), Iif: a.hostEnd, Mark: main}, Dev: a.hostEnd.Name, Not: true,
 		},
 		plugin.Way{
 			Name: "what the node returned, to the wire", NS: a.pod,
-			Query: routing.Query{To: gateway, From: f.node(), Iif: a.podEnd}, Dev: a.eth.Name,
+			Query: routing.Query{To: outside, From: f.node(), Iif: a.podEnd}, Dev: a.eth.Name,
 		},
-		plugin.Way{Name: "answers to the wire", NS: a.pod, Query: routing.Query{To: gateway, Mark: main}, Dev: a.eth.Name},
-		plugin.Way{Name: "answers to the node", NS: a.pod, Query: routing.Query{To: gateway, Mark: service}, Dev: a.podEnd.Name},
+		plugin.Way{Name: "answers to the wire", NS: a.pod, Query: routing.Query{To: outside, Mark: main}, Dev: a.eth.Name},
+		plugin.Way{Name: "answers to the node", NS: a.pod, Query: routing.Query{To: outside, Mark: service}, Dev: a.podEnd.Name},
 	)
 }
 
