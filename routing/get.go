@@ -62,7 +62,7 @@ func (a Answer) String() string {
 }
 
 // RouteGet asks the kernel where a packet goes. The error is the kernel's when it goes nowhere: ENETUNREACH, EHOSTUNREACH,
-// and EXDEV where a strict rp_filter drops it.
+// and EXDEV, or EINVAL since Linux 6.14, where a strict rp_filter drops it.
 func (n *Namespace) RouteGet(q Query) (Answer, error) {
 	msg := rtmsg(familyOf(q.To), 0)
 	msg.Dst_len = uint8(q.To.BitLen())

@@ -46,13 +46,7 @@ func (d diagnosis) show() string {
 // TestDiagnoseHealthy: nothing is wrong after ADD, in all families, with each backend, strict or not, and however the pod
 // is named.
 func TestDiagnoseHealthy(t *testing.T) {
-	for name, o := range map[string]lab.Options{
-		"dual stack": {}, "IPv4": {Stack: lab.OnlyIPv4}, "IPv6": {Stack: lab.OnlyIPv6}, "strict": {RPFilter: 1}, "loose": {RPFilter: 2},
-		"no gateway": {NoGateway: true}, "VIP": {VIP: true},
-		"no ipMasq":       {Edit: func(c *lab.Conflist) { c.Plugin("veth-host")["ipMasq"] = false }},
-		"iptables-nft":    {Firewall: "iptables", IPTables: "nft"},
-		"iptables-legacy": {Firewall: "iptables", IPTables: "legacy"},
-	} {
+	for name, o := range shapes {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, o)

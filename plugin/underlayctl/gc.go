@@ -61,9 +61,25 @@ func gc(c *call) error {
 		if err != nil {
 			return err
 		}
+		r.again = func() (bool, string) { return c.judgeAgain(a) }
 		all = append(all, r)
 	}
 	return c.remove(all)
+}
+
+// judgeAgain looks at the node once more: an ADD may have come to its end meanwhile.
+func (c *call) judgeAgain(a *inventory.Attachment) (remove bool, why string) {
+	inv, err := c.take()
+	if err != nil {
+		return false, err.Error()
+	}
+	defer inv.Node.Close()
+	for _, now := range slices.Concat(inv.Attachments, inv.Strays) {
+		if now.Link != nil && now.Link.Name == a.Link.Name {
+			return judge(inv, now)
+		}
+	}
+	return false, "it has gone meanwhile"
 }
 
 // dead is what the plugins' GC would remove without being told who is alive.

@@ -127,7 +127,7 @@ func (cmd command) call(args []string, stdout, stderr io.Writer) error {
 	c := &call{stdout: stdout, stderr: stderr}
 	flags := flag.NewFlagSet(cmd.name, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	c.options.addOutput(flags)
+	c.addOutput(flags)
 	if cmd.flags != nil {
 		cmd.flags(flags, c)
 	}
@@ -145,7 +145,7 @@ func (cmd command) call(args []string, stdout, stderr io.Writer) error {
 	if len(c.args) > 0 && !strings.Contains(cmd.args, "FILE…") {
 		return wrongUsage("%s: no such argument; accepted: %s", c.args[0], cmd.args)
 	}
-	if err := c.options.check(); err != nil {
+	if err := c.check(); err != nil {
 		return err
 	}
 	return cmd.run(c)

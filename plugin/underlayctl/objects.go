@@ -11,16 +11,12 @@ import (
 // objects compares the changes of the plan with the kernel, one row each, in order: with --fix each is repaired before
 // the next one is looked at, since a pair that is made again has lost all that was on it.
 func (c *call) objects(s *subject) ([]finding, error) {
-	r, err := s.request("CHECK")
-	if err != nil {
-		return nil, err
-	}
-	p, err := s.kind.Check(r)
+	changes, err := s.changes()
 	if err != nil {
 		return nil, err
 	}
 	findings := []finding{}
-	for _, change := range p.Changes() {
+	for _, change := range changes {
 		findings = append(findings, c.verify(change))
 	}
 	return findings, nil

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -157,16 +156,12 @@ func (s *subject) reversePath(hostEnd *routing.Link) finding {
 
 // neighbours compares what each side believes of the other with the addresses that the interfaces have.
 func (s *subject) neighbours(facts *plugin.Facts) ([]finding, error) {
-	r, err := s.request("CHECK")
-	if err != nil {
-		return nil, err
-	}
-	p, err := s.kind.Check(r)
+	changes, err := s.changes()
 	if err != nil {
 		return nil, err
 	}
 	findings := []finding{}
-	for _, change := range p.Changes() {
+	for _, change := range changes {
 		n, ok := change.(*routing.Neigh)
 		if !ok {
 			continue
@@ -176,18 +171,15 @@ func (s *subject) neighbours(facts *plugin.Facts) ([]finding, error) {
 			where, other = "pod: ", facts.HostEnd
 		}
 		f := finding{Object: where + n.Addr.String() + " on " + n.Dev.Name, Verdict: fine}
-		var found, real net.HardwareAddr
-		if found, err = n.Found(); err == nil {
-			var attrs *routing.LinkAttrs
-			if attrs, err = other.Attrs(); err == nil {
-				real = attrs.MAC
-			}
+		believed, err := n.Found()
+		attrs, err2 := other.Attrs()
+		if err := errors.Join(err, err2); err != nil {
+			f.Expected, f.Found, f.Verdict, f.Repair = "lladdr of "+other.Name, err.Error(), wrong, n.String()
+			findings = append(findings, f)
+			continue
 		}
-		f.Expected, f.Found = fmt.Sprintf("lladdr %s, which %s has", real, other.Name), "lladdr "+found.String()
-		if err != nil {
-			f.Found = err.Error()
-		}
-		if err != nil || !bytes.Equal(found, real) {
+		f.Expected, f.Found = fmt.Sprintf("lladdr %s, which %s has", attrs.MAC, other.Name), "lladdr "+believed.String()
+		if !bytes.Equal(believed, attrs.MAC) {
 			f.Verdict, f.Repair = wrong, n.String()
 		}
 		findings = append(findings, f)

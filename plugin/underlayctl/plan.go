@@ -149,3 +149,16 @@ func (s *subject) request(verb string) (*plugin.Request, error) {
 	}
 	return plugin.NewRequest(verb, s.Attachment.Attachment, s.config, result, s.node, s.pod), nil
 }
+
+// changes are those of the plan that CHECK verifies.
+func (s *subject) changes() ([]plugin.Change, error) {
+	r, err := s.request("CHECK")
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.kind.Check(r)
+	if err != nil {
+		return nil, err
+	}
+	return p.Changes(), nil
+}

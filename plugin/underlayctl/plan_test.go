@@ -49,12 +49,7 @@ func sameTables(d lab.Dump) (out lab.Dump) {
 
 // TestPlan: a shell that runs the plan leaves the node and the pod as ADD does, and plan itself changes nothing.
 func TestPlan(t *testing.T) {
-	for name, o := range map[string]lab.Options{
-		"dual stack": {}, "IPv4": {Stack: lab.OnlyIPv4}, "IPv6": {Stack: lab.OnlyIPv6}, "VIP": {VIP: true}, "no gateway": {NoGateway: true},
-		"no ipMasq":       {Edit: func(c *lab.Conflist) { c.Plugin("veth-host")["ipMasq"] = false }},
-		"iptables-nft":    {Firewall: "iptables", IPTables: "nft"},
-		"iptables-legacy": {Firewall: "iptables", IPTables: "legacy"},
-	} {
+	for name, o := range shapes {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, o)

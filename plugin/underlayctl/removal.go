@@ -28,7 +28,8 @@ type removal struct {
 	Error       string `json:"error,omitempty"`
 
 	plan  *plugin.Plan
-	close func() // what the plan needed open
+	close func()                // what the plan needed open
+	again func() (bool, string) // asked right before it is done: is it still to be removed, and why
 }
 
 // removals is what gc and uninstall print.
@@ -94,6 +95,9 @@ func (c *call) remove(all []removal) error {
 		r := &all[i]
 		if r.plan != nil {
 			r.Changes = linesOf(r.plan.Changes())
+		}
+		if c.yes && r.Remove && r.again != nil {
+			r.Remove, r.Why = r.again()
 		}
 		if r.Remove {
 			todo++

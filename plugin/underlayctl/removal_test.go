@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -35,25 +36,47 @@ func TestGC(t *testing.T) {
 		why   string
 	}{
 		{"a pod that a runtime knows", func(*testing.T, *world, *lab.Pod) {}, "", false, "a runtime knows it"},
-		{"forgotten, and nobody in it", func(t *testing.T, w *world, p *lab.Pod) { w.forget(t, p) }, "", true, "no runtime knows it, and its pod's network namespace has neither a name nor a process"},
-		{"forgotten, with a process", func(t *testing.T, w *world, p *lab.Pod) { w.forget(t, p); w.sleeper(t, p) }, "", false, "a process is in its pod"},
+		{"forgotten, and nobody in it", func(t *testing.T, w *world, p *lab.Pod) {
+			t.Helper()
+			w.forget(t, p)
+		}, "", true, "no runtime knows it, and its pod's network namespace has neither a name nor a process"},
+		{"forgotten, with a process", func(t *testing.T, w *world, p *lab.Pod) {
+			t.Helper()
+			w.forget(t, p)
+			w.sleeper(t, p)
+		}, "", false, "a process is in its pod"},
 		{"forgotten, with a name", func(t *testing.T, w *world, p *lab.Pod) {
+			t.Helper()
 			w.forget(t, p)
 			w.sh(t, p, "mkdir -p /run/netns; touch /run/netns/x; mount --bind "+p.Path()+" /run/netns/x")
 		}, "", true, "no runtime knows it, and no process is in its pod"},
-		{"no results anywhere", func(t *testing.T, w *world, p *lab.Pod) { w.sh(t, p, "rm -r /var/lib/cni/results") }, "", false, "no runtime keeps results where they were looked for"},
+		{"no results anywhere", func(t *testing.T, w *world, p *lab.Pod) {
+			t.Helper()
+			w.sh(t, p, "rm -r /var/lib/cni/results")
+		}, "", false, "no runtime keeps results where they were looked for"},
 		{"being added", func(t *testing.T, w *world, p *lab.Pod) {
+			t.Helper()
 			w.forget(t, p)
 			w.running(t, "CNI_CONTAINERID="+p.ContainerID(), "CNI_IFNAME=eth0")
 		}, "", false, "a CNI plugin runs for it"},
-		{"the interface is gone", func(t *testing.T, w *world, p *lab.Pod) { w.forget(t, p); w.sh(t, p, "ip link del {host}") }, "rules of ", true, "the interface is gone"},
-		{"an ADD was killed", func(t *testing.T, w *world, p *lab.Pod) { w.forget(t, p); w.sh(t, p, "ip link set {host} alias ''") }, "", true, "has neither a name nor a process"},
+		{"the interface is gone", func(t *testing.T, w *world, p *lab.Pod) {
+			t.Helper()
+			w.forget(t, p)
+			w.sh(t, p, "ip link del {host}")
+		}, "rules of ", true, "the interface is gone"},
+		{"an ADD was killed", func(t *testing.T, w *world, p *lab.Pod) {
+			t.Helper()
+			w.forget(t, p)
+			w.sh(t, p, "ip link set {host} alias ''")
+		}, "", true, "has neither a name nor a process"},
 		{"an ADD has just begun", func(t *testing.T, w *world, p *lab.Pod) {
+			t.Helper()
 			w.forget(t, p)
 			w.sh(t, p, "ip link set {host} alias ''")
 			w.running(t, "CNI_CONTAINERID="+p.ContainerID(), "CNI_IFNAME=eth0")
 		}, "", false, "a CNI plugin runs for it"},
 		{"an ADD in a pod with a process", func(t *testing.T, w *world, p *lab.Pod) {
+			t.Helper()
 			w.forget(t, p)
 			w.sh(t, p, "ip link set {host} alias ''")
 			w.sleeper(t, p)
@@ -136,8 +159,11 @@ func TestUninstall(t *testing.T) {
 				w := newWorld(t, o)
 				w.sh(t, nil, foreign)
 				// The tables that iptables makes for itself are there before.
-				w.sh(t, nil, "for p in iptables-legacy ip6tables-legacy iptables-nft ip6tables-nft; do for t in mangle nat filter; do for c in PREROUTING POSTROUTING FORWARD; do "+
-					"$p -t $t -A $c -p 99 2>&- && $p -t $t -D $c -p 99; done; done; done || true")
+				for _, program := range []string{"iptables-legacy", "ip6tables-legacy", "iptables-nft", "ip6tables-nft"} {
+					for _, rule := range []string{"PREROUTING -t mangle", "FORWARD -t mangle", "POSTROUTING -t nat", "FORWARD -t filter"} {
+						w.sh(t, nil, fmt.Sprintf("%s -A %s -p 99; %[1]s -D %[2]s -p 99", program, rule))
+					}
+				}
 				before, tables := dump(t, w.n1.Namespace), w.saved(t)
 				a, b := w.added(t, "a"), w.pod(t, "b")
 				must(t, w.n1.AddTo(w.n1.SecondConflist(), b))

@@ -17,26 +17,30 @@ import (
 	"underlay-cni/integration/lab"
 )
 
-// bin is where TestMain has built the binaries, as `make build` does.
+// bin has the binaries, which TestMain builds as `make build` does.
 var bin string
 
-func TestMain(m *testing.M) { os.Exit(testMain(m)) }
+func TestMain(m *testing.M) {
+	var err error
+	if bin, err = build(".", "../veth-host"); err != nil {
+		fmt.Fprintln(os.Stderr, "build the binaries:", err)
+		os.Exit(1)
+	}
+	status := m.Run()
+	_ = os.RemoveAll(bin)
+	os.Exit(status)
+}
 
-func testMain(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "underlayctl")
-	if err == nil {
-		defer func() { _ = os.RemoveAll(dir) }()
-		build := exec.Command("go", "build", "-buildvcs=false", "-o", dir, ".", "../veth-host")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		build.Stderr = os.Stderr
-		err = build.Run()
+func build(packages ...string) (dir string, err error) {
+	if dir, err = os.MkdirTemp("", "underlayctl"); err != nil {
+		return "", err
 	}
-	if err != nil || os.Getuid() != 0 {
-		fmt.Fprintln(os.Stderr, "these tests build the binaries and make network namespaces, as root:", err)
-		return 1
+	cmd := exec.Command("go", append([]string{"build", "-buildvcs=false", "-o", dir}, packages...)...)
+	cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0")
+	if said, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, said)
 	}
-	bin = dir
-	return m.Run()
+	return dir, nil
 }
 
 // A world is a node of the lab, an empty file system for systemd's configuration, and the command.
@@ -44,6 +48,15 @@ type world struct {
 	*lab.World
 	n1      *lab.Node
 	systemd string
+}
+
+// shapes are nodes, and configurations of the plugin, that a plan differs for.
+var shapes = map[string]lab.Options{
+	"dual stack": {}, "IPv4": {Stack: lab.OnlyIPv4}, "IPv6": {Stack: lab.OnlyIPv6}, "strict": {RPFilter: 1}, "loose": {RPFilter: 2},
+	"no gateway": {NoGateway: true}, "VIP": {VIP: true},
+	"no ipMasq":       {Edit: func(c *lab.Conflist) { c.Plugin("veth-host")["ipMasq"] = false }},
+	"iptables-nft":    {Firewall: "iptables", IPTables: "nft"},
+	"iptables-legacy": {Firewall: "iptables", IPTables: "legacy"},
 }
 
 func newWorld(t *testing.T, o lab.Options) *world {
