@@ -233,7 +233,7 @@ func (c *call) printFindings(w io.Writer, what string, findings []finding) {
 				continue
 			}
 		}
-		rows = append(rows, []string{"  " + f.Object, cut(f.Expected), f.Found, string(f.Verdict)})
+		rows = append(rows, []string{"  " + f.Object, cut(f.Expected), cut(f.Found), string(f.Verdict)})
 	}
 	fmt.Fprintf(w, " %s: %d of %d ok\n", what, count, len(findings))
 	if len(rows) > 0 {
@@ -241,14 +241,18 @@ func (c *call) printFindings(w io.Writer, what string, findings []finding) {
 	}
 	for _, f := range findings {
 		if f.Repair != "" && (f.Verdict == wrong || f.Verdict == risk) {
-			fmt.Fprintf(w, "  to repair %s:\n%s\n", f.Object, indent(f.Repair))
+			fmt.Fprintf(w, "  to repair %s (%s):\n%s\n", f.Object, oneLine(f.Found), indent(f.Repair))
 		}
 	}
 }
 
-// cut keeps a column narrow enough for a terminal. JSON has the whole of it.
+// oneLine joins the lines of an error that has several.
+func oneLine(s string) string { return strings.ReplaceAll(s, "\n", "; ") }
+
+// cut keeps a column narrow enough for a terminal. What is wrong stands below the table, and JSON has the whole of it.
 func cut(s string) string {
 	const most = 72
+	s = oneLine(s)
 	if len(s) <= most {
 		return s
 	}

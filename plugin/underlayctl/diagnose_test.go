@@ -68,7 +68,7 @@ func TestDiagnoseHealthy(t *testing.T) {
 				}
 			}
 			text := w.ctl(t, "diagnose", "--netns", p.Path()).want(t, statusFine).stdout
-			for _, words := range []string{"attachment cni0/" + p.ContainerID() + "/eth0: host end " + p.HostEnd(), "OBJECT", "VERDICT", "node rule 1023"} {
+			for _, words := range []string{"attachment cni0/" + p.ContainerID() + "/eth0: host end " + p.HostEnd(), "OBJECT", "VERDICT", "rule 1023 "} {
 				if !strings.Contains(text, words) {
 					t.Errorf("%q is not in\n%s", words, text)
 				}
@@ -87,10 +87,10 @@ func TestDiagnose(t *testing.T) {
 		o           lab.Options
 	}{
 		{name: "rule of the pod", spoil: "ip rule del pref 1024", want: []string{"node rule 1024|rule is missing", "node: a Service packet, back to the pod"}},
-		{name: "IPv6 rule of the pod", spoil: "ip -6 rule del pref 1024", want: []string{"node rule 1024|rule is missing: ip -6"}},
+		{name: "IPv6 rule of the pod", spoil: "ip -6 rule del pref 1024", want: []string{"node IPv6 rule 1024|rule is missing: ip -6"}},
 		{name: "rule of the mark", spoil: "ip rule del pref 512", want: []string{"node rule 512|rule is missing", "rules for any other packet of the pod|512"}},
 		{name: "jump", spoil: "ip rule del pref 1023", want: []string{"node rule 1023|rule is missing", "rules for a packet that is no pod's|asks 1023, 1025"}},
-		{name: "jump to nowhere", spoil: "ip -6 rule del pref 1025", want: []string{"node rule 1025|rule is missing", "IPv6 rules for a packet that is no pod's"}},
+		{name: "jump to nowhere", spoil: "ip -6 rule del pref 1025", want: []string{"node IPv6 rule 1025|rule is missing", "IPv6 rules for a packet that is no pod's"}},
 		{name: "all rules, as after a flush", spoil: "ip rule flush; ip rule add pref 32766 lookup main; ip rule add pref 32767 lookup default", want: []string{"rule 512|missing", "rule 1022|missing", "rule 1023|missing", "rule 1024|missing", "rule 1025|missing"}},
 		{name: "a second rule of the pod", spoil: "ip rule add pref 1024 iif {host} lookup 9999 protocol kernel", want: []string{"old rules 1024|lookup 9999"}},
 		{name: "neighbour changed", spoil: "ip neigh replace 10.10.20.50 lladdr 02:00:00:00:00:99 dev {host} nud permanent", want: []string{"node neighbour 10.10.20.50|02:00:00:00:00:99", "node: 10.10.20.50 on {host}|lladdr 02:00:00:00:00:99|which veth0 has"}},
@@ -152,6 +152,7 @@ func TestDiagnoseOthers(t *testing.T) {
 	}{
 		{"a rule in front of the jump", "ip rule add pref 1000 fwmark 0x1000/0x1000 goto 1025", "ip rule del pref 1000", wrong, "rules for a Service packet of the pod|1000: from all fwmark 0x1000/0x1000 goto 1025|ip rule del pref 1000"},
 		{"a look-up in front of all", "ip rule add pref 100 lookup 100", "ip rule del pref 100", risk, "asks 100 first"},
+		{"Cilium's place for the local table", "ip rule add pref 100 lookup local; ip rule del pref 0", "ip rule add pref 0 lookup local; ip rule del pref 100", fine, "rules for a Service packet of the pod"},
 		{"a rule with a bit of ours", "ip -6 rule add pref 2000 fwmark 0x3000/0xf000 lookup 99", "ip -6 rule del pref 2000", risk, "bits of the mark|fwmark 0x3000/0xf000"},
 		{"nft writes a bit of ours", "nft 'table inet x { chain y { type filter hook prerouting priority 0; meta mark set meta mark or 0x2001; }; }'", "nft delete table inet x", risk, "table inet x, chain y|writes 0x2001"},
 		{"nft writes the mark", "nft 'table ip x { chain y { type filter hook prerouting priority 0; ct mark set meta mark; }; }'", "nft delete table ip x", risk, "table ip x, chain y|writes the whole mark"},
@@ -245,4 +246,39 @@ func TestDiagnoseLost(t *testing.T) {
 		t.Errorf("node has in addition\n%spod has in addition\n%s", dump(t, w.n1.Namespace).Since(node), dump(t, p.Namespace).Since(pod))
 	}
 	w.ctl(t, name...).want(t, statusFine)
+}
+
+// TestDiagnoseSources: the configuration is the operator's, the node's, or the one that the runtime keeps, as Multus's; a
+// pod that only its host end tells of cannot be looked at, and that is an error.
+func TestDiagnoseSources(t *testing.T) {
+	w := newWorld(t, lab.Options{Stack: lab.OnlyIPv4})
+	p := w.added(t, "a")
+	mine := filepath.Join(t.TempDir(), "mine.conflist")
+	must(t, os.WriteFile(mine, []byte(w.sh(t, nil, "cat "+conf)), 0o600))
+	for _, test := range []struct {
+		name, script string
+		args         []string
+		config, err  string
+	}{
+		{name: "the node's", config: conf},
+		{name: "the operator's", args: []string{"--conf", mine}, config: mine},
+		{name: "by a process", args: []string{"--pid", w.sleeper(t, p)}, config: conf},
+		{name: "by the beginning of the container id", args: []string{"--container", p.ContainerID()[:12]}, config: conf},
+		{name: "the runtime's", script: "rm " + conf, config: "the runtime's"},
+		{name: "none", script: "rm -r /var/lib/cni/results", err: "network cni0: no configuration of it is known; accepted: --conf FILE"},
+		{name: "a broken one", script: "echo '{' >" + conf, err: "no configuration of it is known"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w.sh(t, nil, test.script)
+			a := w.ctl(t, append([]string{"diagnose", "-o", "json"}, test.args...)...)
+			d := decode[diagnosis](t, a)
+			if len(d.Attachments) != 1 || d.Attachments[0].Config != test.config || !strings.Contains(d.Attachments[0].Error, test.err) || (d.Attachments[0].Error == "") != (test.err == "") ||
+				a.status != map[bool]int{true: statusFine, false: statusFound}[test.err == ""] {
+				t.Errorf("status %d, %s%+v", a.status, a.stderr, d.Attachments)
+			}
+			if warned := strings.Contains(a.stderr, "warning: "+conf); warned != (test.name == "a broken one") {
+				t.Errorf("said %q", a.stderr)
+			}
+		})
+	}
 }

@@ -53,11 +53,7 @@ func markUsers(node *routing.Namespace, marks uint32) []finding {
 		return append(findings, finding{Object: "bits of the mark", Expected: free, Found: err.Error(), Verdict: wrong})
 	}
 	for _, r := range rules {
-		owned := false
-		for _, k := range kinds() {
-			owned = owned || k.ownsRule(r)
-		}
-		if r.Mask&marks == 0 || owned {
+		if r.Mask&marks == 0 || owned(r) {
 			continue
 		}
 		findings = append(findings, finding{

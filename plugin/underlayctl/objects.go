@@ -81,9 +81,9 @@ func nameOf(c plugin.Change) string {
 	case *routing.Source:
 		return "source to " + c.Route.Dst.Addr().String()
 	case *routing.Rule:
-		return fmt.Sprintf("rule %d", c.Pref)
+		return fmt.Sprintf("%srule %d", familyWord(c.V6), c.Pref)
 	case *routing.NoRule:
-		return fmt.Sprintf("old rule %d", c.Pref)
+		return fmt.Sprintf("old %srule %d", familyWord(c.V6), c.Pref)
 	case *routing.NoIif:
 		return fmt.Sprintf("old rules %d", c.Pref)
 	case interface{ Backend() string }:
@@ -91,4 +91,12 @@ func nameOf(c plugin.Change) string {
 	default:
 		return "change"
 	}
+}
+
+// familyWord tells objects of IPv6 from others that read the same.
+func familyWord(v6 bool) string {
+	if v6 {
+		return "IPv6 "
+	}
+	return ""
 }

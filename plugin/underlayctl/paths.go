@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"underlay-cni/plugin"
 	"underlay-cni/routing"
 )
@@ -68,10 +70,7 @@ func askWay(w plugin.Way) finding {
 
 // walk goes through the rules as the kernel does with a packet, and tells which one comes in the way.
 func (s *subject) walk(w plugin.Walk, rules []routing.ListedRule) finding {
-	f := finding{Object: "node: rules for " + w.Name, Verdict: fine}
-	if w.V6 {
-		f.Object = "node: IPv6 rules for " + w.Name
-	}
+	f := finding{Object: "node: " + familyWord(w.V6) + "rules for " + w.Name, Verdict: fine}
 	var prefs, met []string
 	for _, pref := range w.Prefs {
 		prefs = append(prefs, strconv.Itoa(pref))
@@ -109,9 +108,10 @@ func (s *subject) walk(w plugin.Walk, rules []routing.ListedRule) finding {
 	return f
 }
 
-// meets tells whether a rule is for the packet for certain.
+// meets tells whether a rule is for the packet for certain, and may send it elsewhere: what is for the machine itself, it
+// may take first, wherever somebody has moved that rule.
 func meets(r routing.ListedRule, w plugin.Walk) bool {
-	return !r.More && !r.From.IsValid() && !r.To.IsValid() && r.Oif == "" && (r.Iif == "" || r.Iif == w.Iif) && w.Mark&r.Mask == r.Mark
+	return r.Table != unix.RT_TABLE_LOCAL && !r.More && !r.From.IsValid() && !r.To.IsValid() && r.Oif == "" && (r.Iif == "" || r.Iif == w.Iif) && w.Mark&r.Mask == r.Mark
 }
 
 // deletion is a line that deletes a rule of others.

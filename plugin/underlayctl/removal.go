@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/containernetworking/cni/pkg/version"
 
@@ -52,6 +53,17 @@ func removalOfAttachment(inv *inventory.Inventory, a *inventory.Attachment, why 
 	if a.ContainerID == "" { // a stray
 		owner := routing.Owner{Alias: a.Link.Alias, Group: a.Link.Group, MAC: a.Link.MAC}
 		r.Object = "host end"
+		rules, err := inv.Node.Rules()
+		if err != nil {
+			return r, err
+		}
+		seen := map[int]bool{} // the change is for both families
+		for _, rule := range rules {
+			if rule.Iif == a.Link.Name && owned(rule) && !seen[rule.Pref] {
+				seen[rule.Pref] = true
+				r.plan.Add(&routing.NoIif{NS: inv.Node, Pref: rule.Pref, Iif: rule.Iif})
+			}
+		}
 		r.plan.Add(&routing.NoLink{Link: inv.Node.Link(a.Link.Name), Owner: owner})
 		return r, nil
 	}
@@ -77,6 +89,11 @@ func removalOfAttachment(inv *inventory.Inventory, a *inventory.Attachment, why 
 		r.plan.Add(p.Changes()...)
 	}
 	return r, nil
+}
+
+// owned tells whether a rule of the node is one of a plugin's.
+func owned(r routing.ListedRule) bool {
+	return slices.ContainsFunc(kinds(), func(k kind) bool { return k.ownsRule(r) })
 }
 
 // bareConfig is as much of a configuration as a DEL and a GC need.

@@ -126,7 +126,7 @@ func (c *call) rules(inv *inventory.Inventory, attachments []removal, others boo
 	}
 	for _, r := range rules {
 		switch {
-		case !slices.ContainsFunc(kinds(), func(k kind) bool { return k.ownsRule(r) }) || seen[r.Iif] && r.Iif != "":
+		case !owned(r) || seen[r.Iif] && r.Iif != "":
 		case r.Iif != "":
 			if _, err := inv.Node.Link(r.Iif).Index(); err == nil {
 				continue // of another network, or of somebody's interface
@@ -134,11 +134,7 @@ func (c *call) rules(inv *inventory.Inventory, attachments []removal, others boo
 			seen[r.Iif] = true
 			all = append(all, removalOf("rules of "+r.Iif, "", "the interface is gone", &routing.NoIif{NS: inv.Node, Pref: r.Pref, Iif: r.Iif}))
 		case !others:
-			family := ""
-			if r.V6 {
-				family = "IPv6 "
-			}
-			all = append(all, removalOf(family+"rule "+r.String(), "", "shared by networks", &routing.NoRule{Rule: r.Rule(inv.Node)}))
+			all = append(all, removalOf(familyWord(r.V6)+"rule "+r.String(), "", "shared by networks", &routing.NoRule{Rule: r.Rule(inv.Node)}))
 		}
 	}
 	return all, nil
