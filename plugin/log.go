@@ -17,9 +17,10 @@ import (
 )
 
 // LogTo has the request write its log as the configuration says: one line a verb, and one a change at
-// debug. Without options, or where the file cannot be written, there is no log: it never fails a pod.
+// debug. Without options, or where the file cannot be written, there is no log: it never fails a pod. A request that no
+// runtime has made keeps none.
 func (r *Request) LogTo(o *conflist.LogOptions) {
-	if o == nil {
+	if o == nil || r.log == nil {
 		return
 	}
 	f, err := openLog(o)

@@ -33,6 +33,9 @@ type Plan struct {
 // Add appends changes.
 func (p *Plan) Add(changes ...Change) { p.changes = append(p.changes, changes...) }
 
+// Changes are the changes in that order, for who wants to look at each. They belong to the plan.
+func (p *Plan) Changes() []Change { return p.changes }
+
 // Then has f run after everything has been applied, for what leaves no state behind and therefore is no
 // change. It cannot fail the request.
 func (p *Plan) Then(f func() error) { p.then = f }
@@ -84,7 +87,11 @@ func (p *Plan) Revert() error {
 	return errors.Join(errs...)
 }
 
-// applyAll makes every change, to the end whatever fails: the way to remove things. A nil plan is empty.
+// ApplyAll makes every change, to the end whatever fails: the way to remove things. The error has all that failed. A
+// nil plan is empty.
+func (p *Plan) ApplyAll() error { return p.applyAll(slog.New(slog.DiscardHandler)) }
+
+// applyAll is ApplyAll with a log.
 func (p *Plan) applyAll(log *slog.Logger) error {
 	if p == nil {
 		return nil

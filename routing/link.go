@@ -25,6 +25,7 @@ func (n *Namespace) Link(name string) *Link { return &Link{NS: n, Name: name} }
 type LinkAttrs struct {
 	Index int
 	Peer  int // index of the other end of a veth, in its namespace; the parent's of a macvlan
+	NSID  int // number that this namespace has for that of the peer; -1: the peer is in this one
 	Name  string
 	Kind  string // veth, macvlan, …; empty for hardware
 	Alias string
@@ -77,13 +78,15 @@ func parseLink(m []byte) (*LinkAttrs, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse an interface: %w", err)
 	}
-	l := &LinkAttrs{Index: int(msg.Index), Up: msg.Flags&unix.IFF_UP != 0}
+	l := &LinkAttrs{Index: int(msg.Index), Up: msg.Flags&unix.IFF_UP != 0, NSID: -1}
 	for _, a := range attrs {
 		switch a.Attr.Type {
 		case unix.IFLA_IFNAME:
 			l.Name = nl.BytesToString(a.Value)
 		case unix.IFLA_LINK:
 			l.Peer = int(uint32Of(a.Value))
+		case unix.IFLA_LINK_NETNSID:
+			l.NSID = int(int32(uint32Of(a.Value)))
 		case unix.IFLA_IFALIAS:
 			l.Alias = nl.BytesToString(a.Value)
 		case unix.IFLA_GROUP:
@@ -131,9 +134,14 @@ func isL3S(kind string, data []byte) (bool, error) {
 
 // InGroup lists the interfaces of one group. It reads all of the namespace's.
 func (n *Namespace) InGroup(group uint32) (links []*LinkAttrs, err error) {
+	return n.Links(func(l *LinkAttrs) bool { return l.Group == group })
+}
+
+// Links lists the interfaces that keep wants, of all of the namespace's.
+func (n *Namespace) Links(keep func(*LinkAttrs) bool) (links []*LinkAttrs, err error) {
 	err = n.dump(unix.RTM_GETLINK, unix.AF_UNSPEC, func() { links = nil }, func(m []byte) error {
 		l, err := parseLink(m)
-		if err == nil && l.Group == group {
+		if err == nil && keep(l) {
 			links = append(links, l)
 		}
 		return err

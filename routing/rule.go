@@ -292,9 +292,9 @@ type NoIif struct {
 	Except *Table
 }
 
-// String is the line of ip-rule(8), for IPv4; the one for IPv6 is the same behind ip -6.
+// String is the line of ip-rule(8), for both families.
 func (n *NoIif) String() string {
-	return n.NS.line("ip rule del pref %d iif %s", n.Pref, n.Iif)
+	return n.NS.line("ip rule del pref %d iif %s", n.Pref, n.Iif) + "; " + n.NS.line("ip -6 rule del pref %d iif %s", n.Pref, n.Iif)
 }
 
 // Apply deletes the rules until there is none. It is no error if there is none.
