@@ -70,7 +70,7 @@ func (t *tool) save(ns Namespace, tables []*nftables.Table, name string) (string
 		exists = exists || t.variant == variantNFT && nt.Family == family && nt.Name == name
 	}
 	plain := *t
-	if !exists || !plain.orPlain() {
+	if !exists || !plain.orPlain(ns) {
 		return "", nil
 	}
 	text, err := plain.run(ns, "-save", "", "-t", name)
@@ -180,7 +180,7 @@ func (i *Installed) Apply() error {
 		return i.table.Revert()
 	}
 	t := *i.tool
-	t.orPlain()
+	t.orPlain(i.ns)
 	err := t.restore(i.ns, i.transaction())
 	if refused(err) && i.Verify() == nil {
 		return nil

@@ -221,15 +221,19 @@ func markUsersLegacy(t *tool, table, text string, bits uint32) (users []MarkUser
 }
 
 // ClosedForward lists the programs of iptables whose FORWARD has a policy of DROP in a namespace. Verify of a node's
-// rules tells whether what belongs to pods passes all the same.
-func ClosedForward(ns Namespace) (programs []string) {
+// rules tells whether what belongs to pods passes all the same. It is an error if one cannot be listed.
+func ClosedForward(ns Namespace) (programs []string, err error) {
+	l := &leftovers{ns: ns}
 	for _, variant := range []string{variantNFT, variantLegacy} {
-		for _, v6 := range []bool{false, true} {
-			h := &half{tool: &tool{v6: v6, variant: variant}, ns: ns}
-			if h.closed(variant) {
-				programs = append(programs, h.tool.String())
+		closed, err := l.closed(variant)
+		if err != nil {
+			return nil, err
+		}
+		for i, is := range closed {
+			if is {
+				programs = append(programs, (&tool{v6: i == 1, variant: variant}).String())
 			}
 		}
 	}
-	return programs
+	return programs, nil
 }

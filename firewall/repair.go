@@ -36,7 +36,7 @@ func (s *swept) Repair() error {
 			return err
 		}
 	}
-	return errors.Join(s.left.sweep(true), s.left.open())
+	return errors.Join(s.left.sweep(true, true), s.left.open(true))
 }
 
 // rewrite puts a new table in the place of the one that is there, in one transaction.

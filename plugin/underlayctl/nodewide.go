@@ -31,7 +31,11 @@ func (c *call) examineNode(inv *inventory.Inventory, chosen []*inventory.Attachm
 		name = chosen[0].HostEndName()
 	}
 	findings = append(findings, c.networkd(name)...)
-	for _, program := range firewall.ClosedForward(inv.Node) {
+	programs, err := firewall.ClosedForward(inv.Node)
+	if err != nil {
+		findings = append(findings, finding{Object: "policy of FORWARD", Expected: "one that can be read", Found: err.Error(), Verdict: wrong})
+	}
+	for _, program := range programs {
 		findings = append(findings, finding{
 			Object: "policy of FORWARD", Expected: "ACCEPT, or what belongs to pods accepted before it",
 			Found: program + " has DROP; the row of the firewall of each attachment tells whether pods pass", Verdict: note,
