@@ -34,6 +34,9 @@ type LinkAttrs struct {
 	MAC   net.HardwareAddr
 	L3S   bool // an ipvlan in mode l3s
 
+	Running bool // up, with a carrier, and what is sent goes out
+	NoARP   bool // it has no neighbours to ask for by ARP or ND: an ipvlan in mode l3 or l3s
+
 	inetConf []int32 // net/ipv4/conf of the interface, by IPV4_DEVCONF number less 1
 }
 
@@ -77,7 +80,8 @@ func parseLink(m []byte) (*LinkAttrs, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse an interface: %w", err)
 	}
-	l := &LinkAttrs{Index: int(msg.Index), Up: msg.Flags&unix.IFF_UP != 0}
+	l := &LinkAttrs{Index: int(msg.Index)}
+	l.Up, l.Running, l.NoARP = msg.Flags&unix.IFF_UP != 0, msg.Flags&unix.IFF_RUNNING != 0, msg.Flags&unix.IFF_NOARP != 0
 	for _, a := range attrs {
 		switch a.Attr.Type {
 		case unix.IFLA_IFNAME:
@@ -130,10 +134,19 @@ func isL3S(kind string, data []byte) (bool, error) {
 }
 
 // InGroup lists the interfaces of one group. It reads all of the namespace's.
-func (n *Namespace) InGroup(group uint32) (links []*LinkAttrs, err error) {
+func (n *Namespace) InGroup(group uint32) ([]*LinkAttrs, error) {
+	return n.links(func(l *LinkAttrs) bool { return l.Group == group })
+}
+
+// Links lists all interfaces. In the node's namespace they grow with the number of pods.
+func (n *Namespace) Links() ([]*LinkAttrs, error) {
+	return n.links(func(*LinkAttrs) bool { return true })
+}
+
+func (n *Namespace) links(wanted func(*LinkAttrs) bool) (links []*LinkAttrs, err error) {
 	err = n.dump(unix.RTM_GETLINK, unix.AF_UNSPEC, func() { links = nil }, func(m []byte) error {
 		l, err := parseLink(m)
-		if err == nil && l.Group == group {
+		if err == nil && wanted(l) {
 			links = append(links, l)
 		}
 		return err

@@ -45,24 +45,43 @@ func (c *Conflict) Error() string {
 
 // ErrUndecided says that the question could not be put, or that the kernel's answer did not come in time. Nothing is
 // wrong but the moment.
-var ErrUndecided = errors.New("address conflict detection is not finished")
+var ErrUndecided = errors.New("not decided in time")
 
-// Check returns a *Conflict, in the sense of errors.As, if somebody else has one of the addresses of an interface of
-// a pod: another machine on the wire, the node, or another interface of the pod.
+// Check returns a *Conflict, in the sense of errors.As, if somebody else has one of the addresses of a pod's interface:
+// another machine on the wire, the node, or another interface of the pod. Only the first is reported.
+//
+// addrs are those to check, with the ones that the kernel has found to be duplicates: routing.Namespace.Addresses has
+// all of them, routing.Usable leaves these out. Link-local addresses are not looked at, nor those that router
+// advertisements bring and take.
+//
+// All addresses are checked at the same time, by one packet socket. An IPv4 address gets Retries probes, the first at
+// once, the others an Interval apart, and an Interval of listening after the last. For an IPv6 address the kernel
+// decides, if it is at it, within two seconds; where it has decided before, or was told not to, the address gets
+// probes as an IPv4 one does. So the answer comes after Retries × Interval, however many addresses there are, or at
+// most 2.5 s while the kernel still detects; a conflict is known at once.
+//
+// The interface must be up (else the error says so) and get a carrier in that time: else the error wraps ErrUndecided,
+// as it does when the kernel does not come to a decision. An interface without neighbours (NOARP: an
+// ipvlan in modes l3 and l3s) has no wire to ask, and only the node and the pod are looked at.
 func Check(node *routing.Namespace, link *routing.Link, addrs []routing.Address, o Options) error {
-	_, _, _, _ = node, link, addrs, o
-	return errors.New("not finished")
-}
-
-// MAC is the hardware address that a prefix and the addresses of an interface make: the prefix, and the first IPv4
-// address, else the last four bytes of the first IPv6 address.
-func MAC(prefix [2]byte, addrs []routing.Address) (net.HardwareAddr, error) {
-	_, _ = prefix, addrs
-	return nil, errors.New("not finished")
-}
-
-// Announce tells the wire which hardware address the addresses of an interface have now.
-func Announce(link *routing.Link, addrs []routing.Address) error {
-	_, _ = link, addrs
-	return errors.New("not finished")
+	if o.Interval <= 0 || o.Retries < 1 {
+		return fmt.Errorf("address conflict detection: %d probes every %s; accepted: at least one, and an interval greater than 0", o.Retries, o.Interval)
+	}
+	c := &check{link: link, o: o}
+	for _, a := range addrs {
+		if (a.Usable() || a.Duplicate()) && !a.Prefix.Addr().IsLinkLocalUnicast() && (a.Prefix.Addr().Is4() || !a.Dynamic()) {
+			c.targets = append(c.targets, &target{addr: a.Prefix.Addr()})
+		}
+	}
+	if len(c.targets) == 0 {
+		return nil
+	}
+	err := c.local(node)
+	if err == nil {
+		err = c.wire()
+	}
+	if err == nil || errors.As(err, new(*Conflict)) {
+		return err
+	}
+	return fmt.Errorf("address conflict detection on %s: %w", link.Name, err)
 }
