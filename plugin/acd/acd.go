@@ -34,7 +34,7 @@ type Conflict struct {
 func (c *Conflict) Error() string {
 	who := "another machine on the wire"
 	if c.Local != "" {
-		who = "interface " + c.Local
+		who = c.Local
 	}
 	mac := "hardware address unknown"
 	if c.MAC != nil {

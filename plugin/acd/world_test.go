@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -201,4 +203,34 @@ func must(tb testing.TB, err error) {
 	if err != nil {
 		tb.Fatal(err)
 	}
+}
+
+// neighbours is what a machine knows of others: addresses and hardware addresses, whatever the state.
+func neighbours(tb testing.TB, m interface {
+	Run(name string, args ...string) (string, error)
+},
+) string {
+	tb.Helper()
+	out, err := m.Run("ip", "neigh", "show", "nud", "all")
+	must(tb, err)
+	var lines []string
+	for line := range strings.Lines(out) {
+		f := strings.Fields(line)
+		if len(f) > 4 && f[3] == "lladdr" && !netip.MustParseAddr(f[0]).IsMulticast() {
+			lines = append(lines, strings.Join(f[:5], " ")+"\n")
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "")
+}
+
+// known is the hardware address at which the third machine knows an address.
+func (w *world) known(tb testing.TB, addr netip.Addr) string {
+	tb.Helper()
+	for line := range strings.Lines(neighbours(tb, w.third)) {
+		if f := strings.Fields(line); f[0] == addr.String() {
+			return f[4]
+		}
+	}
+	return ""
 }
