@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -217,6 +218,12 @@ func TestNoFalseAlarm(t *testing.T) {
 				}
 				if err := w.check(brisk); err != nil {
 					t.Fatalf("run %d: %v", i+1, err)
+				}
+				w.awaitSettled(t)
+				addrs, err := w.podNS.Addresses(w.eth0)
+				must(t, err)
+				if slices.ContainsFunc(addrs, routing.Address.Duplicate) {
+					t.Fatalf("run %d: the kernel has been misled: %v", i+1, addrs)
 				}
 			}
 		})
