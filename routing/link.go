@@ -24,7 +24,7 @@ func (n *Namespace) Link(name string) *Link { return &Link{NS: n, Name: name} }
 // LinkAttrs are the properties of an interface.
 type LinkAttrs struct {
 	Index int
-	Peer  int // index of the other end of a veth, in its namespace; the parent's of a macvlan
+	Peer  int // index of the other end of a veth, in its namespace; the parent's of a macvlan or an ipvlan
 	Name  string
 	Kind  string // veth, macvlan, …; empty for hardware
 	Alias string
@@ -56,22 +56,32 @@ func (l *Link) Index() (int, error) {
 
 // Attrs asks the kernel for the interface, by name. The error wraps ErrNoLink when there is none.
 func (l *Link) Attrs() (*LinkAttrs, error) {
-	// The statistics are most of an answer.
-	const skipStats = 1 << 3 // RTEXT_FILTER_SKIP_STATS
-	m, err := l.NS.get(unix.RTM_GETLINK, nl.NewIfInfomsg(unix.AF_UNSPEC), attr(unix.IFLA_IFNAME, nl.ZeroTerminated(l.Name)), attr32(unix.IFLA_EXT_MASK, skipStats))
 	l.index = 0
-	if errors.Is(err, unix.ENODEV) {
-		return nil, fmt.Errorf("interface %s: %w", l.Name, ErrNoLink)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("interface %s: %w", l.Name, err)
-	}
-	attrs, err := parseLink(m)
+	attrs, err := l.NS.link(l.Name, nl.NewIfInfomsg(unix.AF_UNSPEC), attr(unix.IFLA_IFNAME, nl.ZeroTerminated(l.Name)))
 	if err != nil {
 		return nil, err
 	}
 	l.index = attrs.Index
 	return attrs, nil
+}
+
+// LinkAt asks the kernel for the interface of an index. The error wraps ErrNoLink when there is none.
+func (n *Namespace) LinkAt(index int) (*LinkAttrs, error) {
+	return n.link(fmt.Sprint("of index ", index), ifinfo(index, 0))
+}
+
+// link asks the kernel for one interface.
+func (n *Namespace) link(name string, which ...nl.NetlinkRequestData) (*LinkAttrs, error) {
+	// The statistics are most of an answer.
+	const skipStats = 1 << 3 // RTEXT_FILTER_SKIP_STATS
+	m, err := n.get(unix.RTM_GETLINK, append(which, attr32(unix.IFLA_EXT_MASK, skipStats))...)
+	if errors.Is(err, unix.ENODEV) {
+		return nil, fmt.Errorf("interface %s: %w", name, ErrNoLink)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("interface %s: %w", name, err)
+	}
+	return parseLink(m)
 }
 
 func parseLink(m []byte) (*LinkAttrs, error) {

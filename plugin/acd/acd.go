@@ -23,7 +23,7 @@ type Options struct {
 }
 
 // A Conflict is an address that somebody else has, too.
-type Conflict struct {
+type Conflict struct { //nolint:errname // acd.Conflict says it; that it is an error is how Check hands it over
 	Addr  netip.Addr
 	Link  string           // the pod's interface
 	MAC   net.HardwareAddr // of the other; nil where the other has not shown itself
@@ -78,7 +78,7 @@ func Check(node *routing.Namespace, link *routing.Link, addrs []routing.Address,
 	}
 	err := c.local(node)
 	if err == nil {
-		err = c.wire()
+		err = c.wire(node)
 	}
 	if err == nil || errors.As(err, new(*Conflict)) {
 		return err

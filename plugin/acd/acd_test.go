@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -311,21 +310,11 @@ func TestFlood(t *testing.T) {
 	add(t, w.pod, pod4, "eth0")
 	add(t, w.pod, pod6, "eth0")
 	p := openPort(t, w.other, "eth0")
-	done := make(chan struct{})
-	var wg sync.WaitGroup
 	sent := 0
-	wg.Go(func() {
-		other := netip.MustParseAddr("10.10.20.201")
-		flood := arp(1, otherMAC, other, broadcast, netip.MustParseAddr("10.10.20.1"))
-		for {
-			select {
-			case <-done:
-				return
-			default:
-				_ = p.send(flood)
-				sent++
-			}
-		}
+	flood := arp(1, otherMAC, netip.MustParseAddr("10.10.20.201"), broadcast, netip.MustParseAddr("10.10.20.1"))
+	stop := repeat(func() {
+		_ = p.send(flood)
+		sent++
 	})
 	o := acd.Options{Interval: 100 * time.Millisecond, Retries: 3}
 	must(t, w.check(o))
@@ -333,7 +322,6 @@ func TestFlood(t *testing.T) {
 	if err := w.check(o); !errors.As(err, new(*acd.Conflict)) {
 		t.Errorf("got %v", err)
 	}
-	close(done)
-	wg.Wait()
+	stop()
 	t.Logf("%d frames", sent)
 }

@@ -89,7 +89,7 @@ func TestIPvlan(t *testing.T) {
 				must(t, w.check(quick))
 
 				add(t, w.other, addr, "eth0")
-				err := w.check(quick)
+				err := w.check(patient)
 				c, ok := errors.AsType[*acd.Conflict](err)
 				if ok != (mode == "l2") || ok && c.MAC.String() != otherMAC.String() {
 					t.Errorf("another machine has %s: got %v", addr, err)

@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -32,22 +31,12 @@ func TestNoFalseAlarm(t *testing.T) {
 	// What somebody says over and over, while the checks run.
 	meanwhile := func(t *testing.T, p *port, frames ...[]byte) {
 		t.Helper()
-		done := make(chan struct{})
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			for {
-				select {
-				case <-done:
-					return
-				default:
-				}
-				for _, f := range frames {
-					_ = p.send(f)
-				}
-				p.hear()
+		t.Cleanup(repeat(func() {
+			for _, f := range frames {
+				_ = p.send(f)
 			}
-		})
-		t.Cleanup(func() { close(done); wg.Wait() })
+			p.hear()
+		}))
 	}
 	kernelDetects := func(t *testing.T, w *world) {
 		t.Helper()
@@ -186,21 +175,11 @@ func TestNoFalseAlarm(t *testing.T) {
 				must(t, w.node.IP(fmt.Sprintf("link add link enp1s0 name eth0 netns %s type macvlan mode bridge", beside.pod.Path())))
 				must(t, beside.pod.IP("link set eth0 up", "addr add 10.10.20.51/24 dev eth0", "addr add fd20::51/64 dev eth0"))
 				beside.eth0 = beside.podNS.Link("eth0")
-				done := make(chan struct{})
-				var wg sync.WaitGroup
-				wg.Go(func() {
-					for {
-						select {
-						case <-done:
-							return
-						default:
-						}
-						if err := beside.check(brisk); err != nil {
-							t.Error("the pod beside:", err)
-						}
+				t.Cleanup(repeat(func() {
+					if err := beside.check(brisk); err != nil {
+						t.Error("the pod beside:", err)
 					}
-				})
-				t.Cleanup(func() { close(done); wg.Wait() })
+				}))
 			},
 		},
 	} {

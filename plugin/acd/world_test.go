@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,6 +26,8 @@ var (
 
 	// quick is for a wire on which an answer takes microseconds.
 	quick = acd.Options{Interval: 20 * time.Millisecond, Retries: 3}
+	// patient is for a machine that has much else to do; who has found a conflict does not wait any longer.
+	patient = acd.Options{Interval: 250 * time.Millisecond, Retries: 3}
 )
 
 // A world is a wire, a bridge, with a node and two machines on it:
@@ -154,6 +157,23 @@ func await(tb testing.TB, what string, so func() bool) {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+}
+
+// repeat does something over and over, until stop.
+func repeat(f func()) (stop func()) {
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				f()
+			}
+		}
+	})
+	return func() { close(done); wg.Wait() }
 }
 
 // A port is a packet socket of a machine, to hear and to say anything.
