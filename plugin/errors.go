@@ -19,7 +19,7 @@ const (
 	CodeNetns    = types.ErrInvalidNetNS         // 8: CNI_NETNS
 	CodeTryAgain = types.ErrTryAgainLater        // 11: nothing is wrong but the moment
 	CodeNotReady = types.ErrPluginNotAvailable   // 50: STATUS: an ADD could not succeed
-	CodeLink     = 100                           // the interface of CNI_IFNAME is missing in the pod
+	CodeLink     = 100                           // the interface of CNI_IFNAME: it is missing in the pod, or keeps its MAC
 	CodeVeth     = 101                           // the veth pair
 	CodeRoute    = 102                           // a route
 	CodeRule     = 103                           // a rule
@@ -42,6 +42,8 @@ func codeOf(c Change, err error) uint {
 	switch c.(type) {
 	case interface{ Backend() string }: // package firewall's only kind
 		return CodeFirewall
+	case *routing.LinkMAC:
+		return CodeLink
 	case *routing.Veth, *routing.LinkUp, *routing.NoLink:
 		return CodeVeth
 	case *routing.Route, *routing.NoRoute, *routing.SpareRoute, *routing.Source:

@@ -117,18 +117,31 @@ func Usable(all []Address) []Address {
 	return usable
 }
 
-// IsLocal reports whether an address is one of the namespace's own, on whatever interface.
+// IsLocal reports whether an address is one of the namespace's own, on whatever interface. In IPv6 one that is still
+// tentative counts, which has no route yet, but not a duplicate.
 func (n *Namespace) IsLocal(addr netip.Addr) (bool, error) {
 	msg := rtmsg(familyOf(addr), 0)
 	msg.Dst_len = uint8(addr.BitLen())
 	m, err := n.get(unix.RTM_GETROUTE, msg, attr(unix.RTA_DST, addr.AsSlice()))
-	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EACCES) {
+	switch {
+	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.EINVAL), errors.Is(err, unix.EACCES):
+	case err != nil:
+		return false, fmt.Errorf("ip route get %s: %w", addr, err)
+	case nl.DeserializeRtMsg(m).Type == unix.RTN_LOCAL:
+		return true, nil
+	}
+	if addr.Is4() {
 		return false, nil
 	}
-	if err != nil {
-		return false, fmt.Errorf("ip route get %s: %w", addr, err)
+	m, err = n.get(unix.RTM_GETADDR, nl.NewIfAddrmsg(int(v6)), attr(unix.IFA_ADDRESS, addr.AsSlice()))
+	if errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EOPNOTSUPP) {
+		return false, nil // the latter from a kernel without IPv6
 	}
-	return nl.DeserializeRtMsg(m).Type == unix.RTN_LOCAL, nil
+	if err != nil {
+		return false, fmt.Errorf("look for %s: %w", addr, err)
+	}
+	a, err := parseAddress(m)
+	return err == nil && !a.Duplicate(), err
 }
 
 func parseAddress(m []byte) (Address, error) {

@@ -24,7 +24,7 @@ func (n *Namespace) Link(name string) *Link { return &Link{NS: n, Name: name} }
 // LinkAttrs are the properties of an interface.
 type LinkAttrs struct {
 	Index int
-	Peer  int // index of the other end of a veth, in its namespace; the parent's of a macvlan
+	Peer  int // index of the other end of a veth, in its namespace; the parent's of a macvlan or an ipvlan
 	NSID  int // number that this namespace has for that of the peer; -1: the peer is in this one
 	Name  string
 	Kind  string // veth, macvlan, …; empty for hardware
@@ -34,6 +34,9 @@ type LinkAttrs struct {
 	Up    bool
 	MAC   net.HardwareAddr
 	L3S   bool // an ipvlan in mode l3s
+
+	Running bool // up, with a carrier, and what is sent goes out
+	NoARP   bool // it has no neighbours to ask for by ARP or ND: an ipvlan in mode l3 or l3s
 
 	inetConf []int32 // net/ipv4/conf of the interface, by IPV4_DEVCONF number less 1
 }
@@ -54,22 +57,32 @@ func (l *Link) Index() (int, error) {
 
 // Attrs asks the kernel for the interface, by name. The error wraps ErrNoLink when there is none.
 func (l *Link) Attrs() (*LinkAttrs, error) {
-	// The statistics are most of an answer.
-	const skipStats = 1 << 3 // RTEXT_FILTER_SKIP_STATS
-	m, err := l.NS.get(unix.RTM_GETLINK, nl.NewIfInfomsg(unix.AF_UNSPEC), attr(unix.IFLA_IFNAME, nl.ZeroTerminated(l.Name)), attr32(unix.IFLA_EXT_MASK, skipStats))
 	l.index = 0
-	if errors.Is(err, unix.ENODEV) {
-		return nil, fmt.Errorf("interface %s: %w", l.Name, ErrNoLink)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("interface %s: %w", l.Name, err)
-	}
-	attrs, err := parseLink(m)
+	attrs, err := l.NS.link(l.Name, nl.NewIfInfomsg(unix.AF_UNSPEC), attr(unix.IFLA_IFNAME, nl.ZeroTerminated(l.Name)))
 	if err != nil {
 		return nil, err
 	}
 	l.index = attrs.Index
 	return attrs, nil
+}
+
+// LinkAt asks the kernel for the interface of an index. The error wraps ErrNoLink when there is none.
+func (n *Namespace) LinkAt(index int) (*LinkAttrs, error) {
+	return n.link(fmt.Sprint("of index ", index), ifinfo(index, 0))
+}
+
+// link asks the kernel for one interface.
+func (n *Namespace) link(name string, which ...nl.NetlinkRequestData) (*LinkAttrs, error) {
+	// The statistics are most of an answer.
+	const skipStats = 1 << 3 // RTEXT_FILTER_SKIP_STATS
+	m, err := n.get(unix.RTM_GETLINK, append(which, attr32(unix.IFLA_EXT_MASK, skipStats))...)
+	if errors.Is(err, unix.ENODEV) {
+		return nil, fmt.Errorf("interface %s: %w", name, ErrNoLink)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("interface %s: %w", name, err)
+	}
+	return parseLink(m)
 }
 
 func parseLink(m []byte) (*LinkAttrs, error) {
@@ -78,7 +91,8 @@ func parseLink(m []byte) (*LinkAttrs, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse an interface: %w", err)
 	}
-	l := &LinkAttrs{Index: int(msg.Index), Up: msg.Flags&unix.IFF_UP != 0, NSID: -1}
+	l := &LinkAttrs{Index: int(msg.Index), NSID: -1}
+	l.Up, l.Running, l.NoARP = msg.Flags&unix.IFF_UP != 0, msg.Flags&unix.IFF_RUNNING != 0, msg.Flags&unix.IFF_NOARP != 0
 	for _, a := range attrs {
 		switch a.Attr.Type {
 		case unix.IFLA_IFNAME:
@@ -137,11 +151,12 @@ func (n *Namespace) InGroup(group uint32) (links []*LinkAttrs, err error) {
 	return n.Links(func(l *LinkAttrs) bool { return l.Group == group })
 }
 
-// Links lists the interfaces that keep wants, of all of the namespace's.
+// Links lists the interfaces that keep wants, of all of the namespace's; nil wants them all. In the node's namespace they
+// grow with the number of pods.
 func (n *Namespace) Links(keep func(*LinkAttrs) bool) (links []*LinkAttrs, err error) {
 	err = n.dump(unix.RTM_GETLINK, unix.AF_UNSPEC, func() { links = nil }, func(m []byte) error {
 		l, err := parseLink(m)
-		if err == nil && keep(l) {
+		if err == nil && (keep == nil || keep(l)) {
 			links = append(links, l)
 		}
 		return err

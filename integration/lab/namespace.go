@@ -29,6 +29,9 @@ type Namespace struct {
 	owned  []io.Closer
 }
 
+// NewNamespace makes a machine on no wire, for tests whose machines are others than those of a World.
+func NewNamespace(name string) (*Namespace, error) { return newNamespace(name) }
+
 // newNamespace makes one with lo up.
 func newNamespace(name string) (*Namespace, error) {
 	n := &Namespace{Name: name}
