@@ -1,0 +1,48 @@
+package faults
+
+import (
+	"fmt"
+	"testing"
+
+	"underlay-cni/integration/lab"
+)
+
+// alone builds a node of the subject that is closed after the test.
+func alone(t *testing.T, s *Subject) *lab.World {
+	t.Helper()
+	w, err := lab.Alone(s.Options)
+	must(t, err)
+	t.Cleanup(func() { must(t, w.Close()) })
+	return w
+}
+
+// plugged makes a pod with its own interface.
+func plugged(t *testing.T, n *lab.Node, number int) *lab.Pod {
+	t.Helper()
+	p, err := n.NewPod(fmt.Sprint("pod", number))
+	must(t, err)
+	must(t, n.Plug(p, number))
+	return p
+}
+
+func dump(t *testing.T, n *lab.Namespace) lab.Dump {
+	t.Helper()
+	d, err := n.Dump()
+	must(t, err)
+	return d
+}
+
+// same compares dumps, and shows only the lines that differ.
+func same(t *testing.T, what string, want, got lab.Dump) {
+	t.Helper()
+	if lost, more := want.Since(got), got.Since(want); len(lost)+len(more) > 0 {
+		t.Errorf("%s has lost:\n%s%[1]s has in addition:\n%[3]s", what, lost, more)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
