@@ -128,6 +128,7 @@ func (t *table) Apply() error {
 		case errors.Is(err, fs.ErrNotExist) && exists:
 			exists = false // deleted by somebody else since we looked
 		default:
+			t.added = !exists // it may have been: the answer can get lost
 			return err
 		}
 	}

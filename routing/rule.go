@@ -117,7 +117,7 @@ func (r *Rule) Apply() error {
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
-	r.added = err == nil
+	r.added = done(err)
 	return err
 }
 

@@ -107,7 +107,7 @@ func (v *Veth) add() error {
 		nl.NewIfInfomsg(unix.AF_UNSPEC), attr(unix.IFLA_IFNAME, nl.ZeroTerminated(v.Host.Name)), attr32(unix.IFLA_MTU, uint32(v.MTU)),
 		attr(unix.IFLA_ADDRESS, v.Owner.MAC), attr32(unix.IFLA_GROUP, v.Owner.Group),
 		attr32(unix.IFLA_NUM_TX_QUEUES, 1), attr32(unix.IFLA_NUM_RX_QUEUES, 1), info)
-	v.created = v.created || err == nil
+	v.created = v.created || done(err)
 	return err
 }
 

@@ -20,6 +20,11 @@ type Change struct {
 // String is both.
 func (c Change) String() string { return c.By + ": " + c.What }
 
+// Answered tells whether the kernel answers by a message, which can get lost, and not by what the call returns.
+func (c Change) Answered() bool {
+	return c.What == "nf_tables" || c.What == "announcement" || strings.HasPrefix(c.What, "rtnetlink")
+}
+
 // identify tells whether a system call is a change. It reads the memory of the stopped thread.
 func identify(tid int, regs *unix.PtraceRegs) (Change, bool) {
 	what := ""

@@ -7,6 +7,17 @@ import (
 	"underlay-cni/integration/lab"
 )
 
+// eachSubject runs a test for every subject, at the same time.
+func eachSubject(t *testing.T, test func(t *testing.T, s *Subject)) {
+	t.Helper()
+	for _, s := range Subjects {
+		t.Run(s.Name, func(t *testing.T) {
+			t.Parallel()
+			test(t, &s)
+		})
+	}
+}
+
 // alone builds a node of the subject that is closed after the test.
 func alone(t *testing.T, s *Subject) *lab.World {
 	t.Helper()

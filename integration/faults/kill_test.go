@@ -12,7 +12,7 @@ import (
 // TestKilledAdd: a runtime kills a plugin that is past its deadline. Wherever that happens, a DEL, with the pod or
 // without it, leaves the node as it was before; and an ADD again makes what the first would have made.
 func TestKilledAdd(t *testing.T) {
-	eachChange(t, "ADD", func(t *testing.T, s *Subject, at int) {
+	eachChange(t, "ADD", func(t *testing.T, s *Subject, at int, _ Change) {
 		n := alone(t, s).N1
 		before := dump(t, n.Namespace)
 
@@ -39,7 +39,7 @@ func TestKilledAdd(t *testing.T) {
 
 // TestKilledDel: wherever a DEL is killed, the next one, with the pod or without it, finishes the job.
 func TestKilledDel(t *testing.T) {
-	eachChange(t, "DEL", func(t *testing.T, s *Subject, at int) {
+	eachChange(t, "DEL", func(t *testing.T, s *Subject, at int, _ Change) {
 		n := alone(t, s).N1
 		before := dump(t, n.Namespace)
 
@@ -60,22 +60,19 @@ func TestKilledDel(t *testing.T) {
 
 // eachChange runs a test for every change of a verb, for every subject. Where other programs write the firewall, only
 // their changes are of interest: all others are those of another subject.
-func eachChange(t *testing.T, verb string, test func(t *testing.T, s *Subject, at int)) {
+func eachChange(t *testing.T, verb string, test func(t *testing.T, s *Subject, at int, c Change)) {
 	t.Helper()
-	for _, s := range Subjects {
-		t.Run(s.Name, func(t *testing.T) {
-			t.Parallel()
-			changes := changesOf(t, &s, verb)
-			for i, c := range changes {
-				if !s.ByProgram || c.By != s.Type() {
-					t.Run(fmt.Sprintf("change %02d of %d, %s", i+1, len(changes), c), func(t *testing.T) {
-						t.Parallel()
-						test(t, &s, i+1)
-					})
-				}
+	eachSubject(t, func(t *testing.T, s *Subject) {
+		changes := changesOf(t, s, verb)
+		for i, c := range changes {
+			if !s.ByProgram || c.By != s.Type() {
+				t.Run(fmt.Sprintf("change %02d of %d, %s", i+1, len(changes), c), func(t *testing.T) {
+					t.Parallel()
+					test(t, s, i+1, c)
+				})
 			}
-		})
-	}
+		}
+	})
 }
 
 // changesOf are the changes of a verb on a node where nothing has happened yet.

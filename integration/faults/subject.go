@@ -63,9 +63,18 @@ func (s *Subject) Run(verb string, p *lab.Pod, other ...string) ([]byte, error) 
 	return p.Node.Plugin(s.Type(), s.Request(p), p.Variables(verb, other...)...)
 }
 
-// Trace runs a verb of the plugin on the pod with a fault.
-func (s *Subject) Trace(verb string, p *lab.Pod, fault Fault, at int, more ...string) (*Outcome, error) {
-	c := Command{Env: p.Node.Environ(p.Variables(verb, more...)...), Fault: fault, At: at}
+// Trace runs a verb of the plugin on the pod with a fault at a change.
+func (s *Subject) Trace(verb string, p *lab.Pod, fault Fault, at int) (*Outcome, error) {
+	return s.trace(verb, p, Command{Fault: fault, At: at})
+}
+
+// TraceMore runs a verb of the plugin on the pod with all changes refused from one on.
+func (s *Subject) TraceMore(verb string, p *lab.Pod, from int) (*Outcome, error) {
+	return s.trace(verb, p, Command{Fault: Refuse, At: from, More: true})
+}
+
+func (s *Subject) trace(verb string, p *lab.Pod, c Command) (*Outcome, error) {
+	c.Env = p.Node.Environ(p.Variables(verb)...)
 	var err error
 	if c.Path, err = p.Node.Find(s.Type()); err != nil {
 		return nil, err

@@ -15,6 +15,7 @@ import (
 	"os"
 	"slices"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -95,13 +96,12 @@ type tracer struct {
 	lost    *socket // whose next answer gets lost
 }
 
-// A thread is between the entry and the exit of a system call, or not.
+// A thread is in a system call, or has been.
 type thread struct {
-	inside bool
-	change bool           // the call makes one
-	number int            // of it
-	result *unix.Errno    // in place of the call's own
+	number int              // of the change that the call makes, 0: none
 	call   *unix.PtraceRegs // its registers at the entry
+	result *unix.Errno      // in place of the call's own
+	again  bool             // the kernel wants it to be repeated
 }
 
 // A socket is a file descriptor of a thread group.
@@ -155,8 +155,11 @@ func (t *tracer) stopped(tid int, status syscall.WaitStatus) (signal int, err er
 	}
 	switch s := status.StopSignal(); {
 	case s == unix.SIGTRAP|0x80:
-		th.inside = !th.inside
-		if th.inside {
+		entry, err := atEntry(tid)
+		switch {
+		case err != nil:
+			return 0, err
+		case entry:
 			return 0, t.enter(tid, th)
 		}
 		return 0, t.leave(tid, th)
@@ -169,9 +172,24 @@ func (t *tracer) stopped(tid int, status syscall.WaitStatus) (signal int, err er
 	}
 }
 
+// atEntry tells the two stops of a system call apart.
+func atEntry(tid int) (bool, error) {
+	const (
+		getSyscallInfo = 0x420e // PTRACE_GET_SYSCALL_INFO
+		entry          = 1      // PTRACE_SYSCALL_INFO_ENTRY
+	)
+	var info [88]byte // struct ptrace_syscall_info
+	_, _, errno := unix.Syscall6(unix.SYS_PTRACE, getSyscallInfo, uintptr(tid), uintptr(len(info)), uintptr(unsafe.Pointer(&info)), 0, 0)
+	if errno != 0 {
+		return false, fmt.Errorf("ask for the system call: %w", errno)
+	}
+	return info[0] == entry, nil
+}
+
 // enter looks at a system call before the kernel does.
 func (t *tracer) enter(tid int, th *thread) error {
-	*th = thread{inside: true}
+	was := *th
+	*th = thread{}
 	var regs unix.PtraceRegs
 	if err := unix.PtraceGetRegs(tid, &regs); err != nil {
 		return fmt.Errorf("read registers: %w", err)
@@ -184,8 +202,11 @@ func (t *tracer) enter(tid int, th *thread) error {
 	if !ok {
 		return nil
 	}
-	t.changes = append(t.changes, change)
-	th.change, th.number, th.call = true, len(t.changes), &regs
+	th.number, th.call = was.number, &regs
+	if !was.again {
+		t.changes = append(t.changes, change)
+		th.number = len(t.changes)
+	}
 	if t.Fault == Refuse && (th.number == t.At || t.More && th.number > t.At) {
 		return th.skip(tid, &regs, unix.ENOMEM)
 	}
@@ -199,19 +220,26 @@ func (th *thread) skip(tid int, regs *unix.PtraceRegs, errno unix.Errno) error {
 	return unix.PtraceSetRegs(tid, regs)
 }
 
-// leave looks at a system call that the kernel has done.
+// leave looks at a system call that the kernel has done, or will do again: a file of /proc/sys asks for that as long as
+// somebody else holds the lock of the network's configuration.
 func (t *tracer) leave(tid int, th *thread) error {
-	switch {
+	if th.result == nil && th.number == 0 {
+		return nil
+	}
+	var regs unix.PtraceRegs
+	if err := unix.PtraceGetRegs(tid, &regs); err != nil {
+		return fmt.Errorf("read registers: %w", err)
+	}
+	const first, last = 512, 516 // ERESTARTSYS, …, ERESTART_RESTARTBLOCK
+	result := -int64(regs.Rax)
+	switch th.again = result >= first && result <= last; {
 	case th.result != nil:
-		var regs unix.PtraceRegs
-		if err := unix.PtraceGetRegs(tid, &regs); err != nil {
-			return fmt.Errorf("read registers: %w", err)
-		}
 		regs.Rax = uint64(-int64(*th.result))
 		return unix.PtraceSetRegs(tid, &regs)
-	case th.change && th.number == t.At && t.Fault == Kill:
+	case th.again || th.number != t.At:
+	case t.Fault == Kill:
 		return t.killAll()
-	case th.change && th.number == t.At && t.Fault == Lose && isSend(th.call.Orig_rax):
+	case t.Fault == Lose && isSend(th.call.Orig_rax):
 		t.lost = &socket{group(tid), th.call.Rdi}
 	}
 	return nil

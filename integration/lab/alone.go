@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -24,20 +27,41 @@ func Alone(o Options) (*World, error) {
 	}
 	n := w.N1
 	n.Addr = nodeOne.In(o.Stack)
-	lines := []string{
+	err = errors.Join(n.Sysctl(noLinkLocal), n.IP(
 		fmt.Sprintf("link add %s address 02:00:00:00:01:52 mtu %d type veth peer name wire address 02:00:00:00:00:99 mtu %[2]d", o.HostInterface, o.MTU),
-	}
+		"link set wire up", fmt.Sprintf("link set %s up", o.HostInterface),
+	))
+	var lines []string
 	for _, f := range o.Stack {
-		lines = append(lines, fmt.Sprintf("addr add %s/%d dev %s", nodeOne.Of(f), underlay[f].Bits(), o.HostInterface))
+		lines = append(lines, fmt.Sprintf("addr add %s/%d dev %s nodad", nodeOne.Of(f), underlay[f].Bits(), o.HostInterface))
 	}
-	lines = append(lines, "link set wire up", fmt.Sprintf("link set %s up", o.HostInterface))
 	for _, f := range o.Stack {
 		lines = append(lines, fmt.Sprintf("route add default via %s", routerWire.Of(f)))
 	}
-	if err := errors.Join(n.Sysctl(noLinkLocal), n.IP(lines...)); err != nil {
+	if err := errors.Join(err, n.IP(lines...), n.awaitAddresses(n.Addr.V4, n.Addr.V6)); err != nil {
 		return nil, errors.Join(fmt.Errorf("build a world: %w", err), w.Close())
 	}
 	return w, nil
+}
+
+// awaitAddresses waits until the kernel has made the last route of each IPv6 address, which it does when the interface
+// has its carrier and duplicate address detection would have ended.
+func (n *Namespace) awaitAddresses(addrs ...netip.Addr) error {
+	for deadline := time.Now().Add(runTimeout); ; <-time.After(time.Millisecond) {
+		routes, err := n.Run("ip", "-6", "route", "show", "table", "local")
+		if err != nil {
+			return err
+		}
+		missing := slices.ContainsFunc(addrs, func(a netip.Addr) bool {
+			return a.Is6() && !strings.Contains(routes, fmt.Sprintf("local %s dev ", a))
+		})
+		if !missing {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the addresses %v of %s are not ready: %s", addrs, n.Name, routes)
+		}
+	}
 }
 
 var noLinkLocal = map[string]string{"net/ipv6/conf/default/addr_gen_mode": "1"}
@@ -59,7 +83,7 @@ func (n *Node) Plug(p *Pod, number int) error {
 	for _, f := range o.Stack {
 		addr, gateway := host(n.podSubnet(f), n.firstPod+number), n.podGateway(f)
 		p.Addr.set(addr)
-		lines = append(lines, fmt.Sprintf("addr add %s/%d dev %s", addr, underlay[f].Bits(), p.IfName), fmt.Sprintf("route add default via %s", gateway))
+		lines = append(lines, fmt.Sprintf("addr add %s/%d dev %s nodad", addr, underlay[f].Bits(), p.IfName), fmt.Sprintf("route add default via %s", gateway))
 		p.Result.IPs = append(p.Result.IPs, &types100.IPConfig{
 			Interface: new(0), Gateway: gateway.AsSlice(),
 			Address: net.IPNet{IP: addr.AsSlice(), Mask: net.CIDRMask(underlay[f].Bits(), addr.BitLen())},
@@ -70,7 +94,7 @@ func (n *Node) Plug(p *Pod, number int) error {
 		}
 		p.Result.Routes = append(p.Result.Routes, &types.Route{Dst: *all})
 	}
-	return errors.Join(p.Sysctl(noLinkLocal), p.IP(lines...))
+	return errors.Join(p.Sysctl(noLinkLocal), p.IP(lines...), p.awaitAddresses(p.Addr.V4, p.Addr.V6))
 }
 
 // OnThread runs f on the node's own thread, which has its network and its file systems: a process that f starts is the
