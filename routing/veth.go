@@ -37,9 +37,9 @@ var ErrForeign = errors.New("it is not ours")
 
 // Owns reports whether a link is the owner's. The alias may be missing, since it
 // is set after the link has been made and the process may have been killed in between; and an operator may have
-// written one of his own: then the address tells.
+// written another one, or put the link into another group: then the address tells.
 func (o Owner) Owns(l *LinkAttrs) bool {
-	return l.Group == o.Group && (l.Alias == o.Alias || l.Alias == "" || l.Kind == "veth" && bytes.Equal(l.MAC, o.MAC))
+	return l.Kind == "veth" && bytes.Equal(l.MAC, o.MAC) || l.Group == o.Group && (l.Alias == o.Alias || l.Alias == "")
 }
 
 // check is nil for a link of the owner's, and wraps ErrForeign for any other.
@@ -133,6 +133,9 @@ func (v *Veth) compare(host *LinkAttrs) error {
 		return fmt.Errorf("interface %s in %s is not the peer of %s: %w", peer.Name, v.Peer.NS, host.Name, ErrForeign)
 	}
 	var errs []error
+	if host.Group != v.Owner.Group {
+		errs = append(errs, fmt.Errorf("interface %s has group %d, not %d", host.Name, host.Group, v.Owner.Group))
+	}
 	for _, end := range []struct {
 		*LinkAttrs
 		mac net.HardwareAddr

@@ -23,7 +23,7 @@ func eachFailure(t *testing.T, fault Fault, reason string) {
 		}
 		n := alone(t, s).N1
 		p := plugged(t, n, 0)
-		node, pod := dump(t, n.Namespace), dump(t, p.Namespace)
+		node, pod := fresh(t, s)
 
 		o, err := s.Trace("ADD", p, fault, at)
 		must(t, err)

@@ -2,6 +2,7 @@ package faults
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 
 	"underlay-cni/integration/lab"
@@ -35,6 +36,23 @@ func plugged(t *testing.T, n *lab.Node, number int) *lab.Pod {
 	must(t, n.Plug(p, number))
 	return p
 }
+
+// fresh is what the node and the first pod of a subject's world look like before anything happens; it is always the same.
+func fresh(t *testing.T, s *Subject) (node, pod lab.Dump) {
+	t.Helper()
+	type dumps struct{ node, pod lab.Dump }
+	if known, ok := worlds.Load(s.Name); ok {
+		d, _ := known.(dumps)
+		return d.node, d.pod
+	}
+	n := alone(t, s).N1
+	node = dump(t, n.Namespace)
+	pod = dump(t, plugged(t, n, 0).Namespace)
+	worlds.Store(s.Name, dumps{node, pod})
+	return node, pod
+}
+
+var worlds sync.Map // of dumps, by the subject's name
 
 func dump(t *testing.T, n *lab.Namespace) lab.Dump {
 	t.Helper()

@@ -14,10 +14,9 @@ import (
 func TestKilledAdd(t *testing.T) {
 	eachChange(t, "ADD", func(t *testing.T, s *Subject, at int, _ Change) {
 		n := alone(t, s).N1
-		before := dump(t, n.Namespace)
+		before, pod := fresh(t, s)
 
 		p := plugged(t, n, 0)
-		pod := dump(t, p.Namespace)
 		kill(t, s, "ADD", p, at)
 		del(t, s, p)
 		same(t, "the node after DEL", before, Without(dump(t, n.Namespace), s.Shared))
@@ -41,10 +40,9 @@ func TestKilledAdd(t *testing.T) {
 func TestKilledDel(t *testing.T) {
 	eachChange(t, "DEL", func(t *testing.T, s *Subject, at int, _ Change) {
 		n := alone(t, s).N1
-		before := dump(t, n.Namespace)
+		before, pod := fresh(t, s)
 
 		p := plugged(t, n, 0)
-		pod := dump(t, p.Namespace)
 		add(t, s, p)
 		kill(t, s, "DEL", p, at)
 		del(t, s, p)

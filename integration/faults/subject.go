@@ -49,6 +49,18 @@ func vethHost(firewall, variant string) Subject {
 // Type is the name of the plugin's binary.
 func (s *Subject) Type() string { return s.Plugin.Name }
 
+// With is the subject with another configuration.
+func (s *Subject) With(edit func(*lab.Conflist)) *Subject {
+	other, before := *s, s.Options.Edit
+	other.Options.Edit = func(c *lab.Conflist) {
+		if before != nil {
+			before(c)
+		}
+		edit(c)
+	}
+	return &other
+}
+
 // Request is the plugin's standard input for the pod.
 func (s *Subject) Request(p *lab.Pod) map[string]any {
 	r := p.Node.Conflist().Request(s.Type())

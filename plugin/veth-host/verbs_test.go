@@ -137,7 +137,7 @@ func TestCheck(t *testing.T) {
 		{"the host end", "ip link del HOST", "interface HOST: no such interface"},
 		{"the host end is down", "ip link set HOST down", "interface HOST is down"},
 		{"the alias", "ip link set HOST alias x", `interface HOST has alias "x"`},
-		{"the group", "ip link set HOST group 0", "and group 0: it is not ours"},
+		{"the group", "ip link set HOST group 0", "interface HOST has group 0, not "},
 		{"the mtu", "ip link set HOST mtu 1400", "interface HOST has mtu 1400, not 1500"},
 		{"the mtu in the pod", "pod ip link set veth0 mtu 1400", "interface veth0 has mtu 1400, not 1500"},
 		{"the hardware address", "ip link set HOST address 02:00:00:00:00:99", "interface HOST has address 02:00:00:00:00:99"},

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"golang.org/x/sys/unix"
 
 	"underlay-cni/conflist"
 	"underlay-cni/firewall"
@@ -231,6 +232,11 @@ func (a *attachment) lookAtPod(r *plugin.Request) error {
 	a.podAddrs = routing.Usable(addrs)
 	if r.Verb == "CHECK" {
 		a.podAddrs = permanent(a.podAddrs)
+		for _, addr := range r.PodAddresses() { // of a family that the interface has lost, perhaps
+			if !slices.ContainsFunc(a.podAddrs, func(has routing.Address) bool { return has.Prefix.Addr() == addr.Addr() }) {
+				a.podAddrs = append(a.podAddrs, routing.Address{Prefix: addr, Link: eth.Index, Flags: unix.IFA_F_PERMANENT})
+			}
+		}
 	}
 	routes, err := a.pod.Routes(a.eth)
 	if err != nil {
