@@ -293,6 +293,9 @@ func (r *Route) HasGateway() bool {
 	return r.Via.IsValid() || r.like != nil && len(r.like.hops) > 0
 }
 
+// Connected reports whether the kernel has made the route, for an address of the interface.
+func (r *Route) Connected() bool { return r.like != nil && r.like.msg.Protocol == unix.RTPROT_KERNEL }
+
 // Learned reports whether the route came from a router advertisement: the kernel adds it again with
 // the next one, whoever deletes it.
 func (r *Route) Learned() bool { return r.like != nil && r.like.msg.Protocol == unix.RTPROT_RA }

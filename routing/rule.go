@@ -297,15 +297,15 @@ func (n *NoIif) String() string {
 	return n.NS.line("ip rule del pref %d iif %s", n.Pref, n.Iif)
 }
 
-// Apply deletes the rules until there is none. It is no error if there is none.
+// Apply deletes the rules until there is none, in one family whatever happens in the other. It is no error if there is
+// none.
 func (n *NoIif) Apply() error {
+	var errs []error
 	for _, f := range []family{v4, v6} {
 		parts := []nl.NetlinkRequestData{rtmsg(f, 0), attr32(nl.FRA_PRIORITY, uint32(n.Pref)), attr(nl.FRA_IIFNAME, nl.ZeroTerminated(n.Iif))}
-		if err := n.NS.deleteRules(parts); err != nil {
-			return err
-		}
+		errs = append(errs, n.NS.deleteRules(parts))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // Verify tells whether there is no such rule.

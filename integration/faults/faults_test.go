@@ -1,9 +1,13 @@
 package faults
 
 import (
+	"encoding/json"
 	"fmt"
 	"sync"
 	"testing"
+	"time"
+
+	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"underlay-cni/integration/lab"
 )
@@ -74,4 +78,32 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// eventually waits until f has nothing to complain of.
+func eventually(t *testing.T, f func() string) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; <-time.After(5 * time.Millisecond) {
+		complaint := f()
+		if complaint == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(complaint)
+		}
+	}
+}
+
+func jsonOf(t *testing.T, text []byte) (v any) {
+	t.Helper()
+	must(t, json.Unmarshal(text, &v))
+	return v
+}
+
+// endsOf are the interfaces that a result lists behind the first.
+func endsOf(t *testing.T, result []byte) []*types100.Interface {
+	t.Helper()
+	var r types100.Result
+	must(t, json.Unmarshal(result, &r))
+	return r.Interfaces[1:]
 }

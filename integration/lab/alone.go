@@ -70,7 +70,7 @@ var noLinkLocal = map[string]string{"net/ipv6/conf/default/addr_gen_mode": "1"}
 // addresses of that number in the node's range and the default routes by the wire. The pod's Result says the same.
 func (n *Node) Plug(p *Pod, number int) error {
 	o := n.World.Options
-	mac := fmt.Sprintf("02:00:00:00:02:%02x", number)
+	mac := fmt.Sprintf("02:00:00:00:02:%02x", len(n.pods))
 	err := n.IP(fmt.Sprintf("link add link %s name %s address %s netns %s type %s mode %s", o.HostInterface, p.IfName, mac, p.Path(), o.Parent.Type(), o.Parent.mode()))
 	if err != nil {
 		return err

@@ -100,7 +100,8 @@ func (a *attachment) family(v6 bool) *family {
 }
 
 // look reads what the plan is computed from and changes nothing. All bad input ends here. A CHECK looks past
-// what comes and goes by itself: addresses and routes of router advertisements.
+// what comes and goes by itself, addresses and routes of router advertisements, and past routes of the pod's interface
+// that a later plugin may have added.
 func look(r *plugin.Request) (*attachment, error) {
 	config, err := decode(r)
 	if err != nil {
@@ -243,7 +244,9 @@ func (a *attachment) lookAtPod(r *plugin.Request) error {
 		return fmt.Errorf("look at the pod: %w", err)
 	}
 	if r.Verb == "CHECK" {
-		routes = slices.DeleteFunc(routes, func(r *routing.Route) bool { return r.InMain() && r.Learned() })
+		routes = slices.DeleteFunc(routes, func(r *routing.Route) bool {
+			return r.InMain() && (r.Learned() || !r.IsDefault() && !r.Connected())
+		})
 	}
 	for _, v6 := range []bool{false, true} {
 		f := a.newFamily(v6, routing.Usable(others))
