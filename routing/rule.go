@@ -223,6 +223,12 @@ func (n *Namespace) Iifs(pref int) (names []string, err error) {
 	return names, nil
 }
 
+// HasIif reports whether a rule of one pref, in one family, is for packets that come in by an interface of that name.
+func (n *Namespace) HasIif(v6 bool, pref int, iif string) (bool, error) {
+	rules, err := n.rules((&Rule{V6: v6}).family())
+	return slices.ContainsFunc(rules, func(r rule) bool { return r.pref == pref && r.iif == iif }), err
+}
+
 // Prefs tells which of some prefs have a rule, in either family.
 func (n *Namespace) Prefs(prefs ...int) (map[int]bool, error) {
 	found := make(map[int]bool)

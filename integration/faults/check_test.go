@@ -18,6 +18,7 @@ import (
 // kind that has none fails. CHECK names what is broken; the next ADD makes it good again.
 func TestCheckFinds(t *testing.T) {
 	eachSubject(t, func(t *testing.T, s *Subject) {
+		t.Helper()
 		for _, ipMasq := range []bool{true, false} {
 			if ipMasq && s.ByProgram {
 				continue // no other kinds of rules

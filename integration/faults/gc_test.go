@@ -2,6 +2,7 @@ package faults
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -50,7 +51,7 @@ func TestGC(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := &Subjects[0]
-			network := func(c *lab.Conflist) {}
+			network := func(*lab.Conflist) {}
 			s = s.With(func(c *lab.Conflist) { network(c) })
 			n := alone(t, s).N1
 			pods := map[string]*lab.Pod{"a": plugged(t, n, 0), "b": plugged(t, n, 1)}
@@ -70,6 +71,8 @@ func TestGC(t *testing.T) {
 			add(t, s, dead)
 			deadEnd := hostEnd(dead)
 			run(t, dead, "ip link del HOST")
+			// What is nobody's of ours, though it looks like it.
+			run(t, dead, "ip link add vethstranger type veth peer name x; ip rule add pref 1024 iif somebody lookup 701")
 			shared := sharedOf(s, dump(t, n.Namespace))
 
 			for range 2 {
@@ -84,6 +87,11 @@ func TestGC(t *testing.T) {
 					t.Errorf("%s is there: %t", name, left)
 				} else if want {
 					check(t, s, p)
+				}
+			}
+			for _, stranger := range []string{"link vethstranger", "iif somebody"} {
+				if !strings.Contains(after.String(), stranger) {
+					t.Errorf("%s is gone", stranger)
 				}
 			}
 			if !strings.Contains(after.String(), otherEnd) || strings.Contains(after.String(), deadEnd) {
@@ -125,14 +133,13 @@ func TestGCGoesOn(t *testing.T) {
 // TestGCRefused: the kernel refuses one change of a GC after the other. All others are made, the error names the one, and
 // the next GC finishes the job.
 func TestGCRefused(t *testing.T) {
-	s := &Subjects[0]
 	const changes = 10 // of two attachments: rules until there is none, in both families, and the pair
 	for at := 1; at <= changes; at++ {
 		t.Run(fmt.Sprint("change ", at), func(t *testing.T) {
 			t.Parallel()
-			s := s.With(func(c *lab.Conflist) {
+			s := Subjects[0].With(func(c *lab.Conflist) {
 				c.CNIVersion = "1.1.0"
-				c.Plugin(s.Type())["cni.dev/valid-attachments"] = []any{}
+				c.Plugin(Subjects[0].Type())["cni.dev/valid-attachments"] = []any{}
 			})
 			n := alone(t, s).N1
 			before, _ := fresh(t, s)
@@ -278,9 +285,7 @@ func TestAfterOtherPlugins(t *testing.T) {
 			must(t, err)
 			if c.config != nil {
 				request := map[string]any{"cniVersion": "1.0.0", "name": "cni0", "prevResult": jsonOf(t, out), "runtimeConfig": jsonOf(t, []byte(port))}
-				for k, v := range c.config {
-					request[k] = v
-				}
+				maps.Copy(request, c.config)
 				typ, _ := c.config["type"].(string)
 				_, err := w.N1.Plugin(typ, request, p.Variables("ADD")...)
 				must(t, err)

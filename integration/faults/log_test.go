@@ -2,6 +2,7 @@ package faults
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -20,9 +21,7 @@ func logged(file string, options map[string]any) *Subject {
 	s := &Subjects[0]
 	return s.With(func(c *lab.Conflist) {
 		o := map[string]any{"log_file": file}
-		for k, v := range options {
-			o[k] = v
-		}
+		maps.Copy(o, options)
 		c.Plugin(s.Type())["log_options"] = o
 	})
 }

@@ -132,12 +132,7 @@ func (b *breaker) route(route string) {
 	if b.in == "" && strings.Contains(route, " table ") {
 		return // somebody else's route in it: then the table is theirs, see TestTableTaken
 	}
-	hole := strings.Fields(route)[0]
-	for _, option := range []string{"table", "metric"} {
-		if value := regexp.MustCompile(option + ` \S+`).FindString(route); value != "" {
-			hole += " " + value
-		}
-	}
+	hole := strings.Join(append(strings.Fields(route)[:1], regexp.MustCompile(`\b(table|metric) \S+`).FindAllString(route, -1)...), " ")
 	b.add("a black hole", b.ip+"route del "+route+" && "+b.in+b.ip+"route add blackhole "+hole, says)
 }
 

@@ -27,6 +27,17 @@ func attachment(p *lab.Pod) plugin.Attachment {
 
 func hostEnd(p *lab.Pod) string { return attachment(p).HostEnd() }
 
+// attached is a node with a pod, and what the node was before.
+func attached(t *testing.T) (s *Subject, n *lab.Node, p *lab.Pod, before lab.Dump) {
+	t.Helper()
+	s = &Subjects[0]
+	n = alone(t, s).N1
+	before, _ = fresh(t, s)
+	p = plugged(t, n, 0)
+	add(t, s, p)
+	return s, n, p, before
+}
+
 // TestTakenAway: somebody takes away what belongs to a pod. CHECK says so, the next ADD makes all of it again, and DEL
 // without that leaves the node as it was.
 func TestTakenAway(t *testing.T) {
@@ -44,11 +55,7 @@ func TestTakenAway(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := &Subjects[0]
-			n := alone(t, s).N1
-			before, _ := fresh(t, s)
-			p := plugged(t, n, 0)
-			add(t, s, p)
+			s, n, p, before := attached(t)
 			node, pod := dump(t, n.Namespace), dump(t, p.Namespace)
 
 			run(t, p, script)
@@ -84,11 +91,7 @@ func TestNetnsGone(t *testing.T) {
 	for _, verb := range []string{"DEL", "GC"} {
 		t.Run(verb, func(t *testing.T) {
 			t.Parallel()
-			s := &Subjects[0]
-			n := alone(t, s).N1
-			before, _ := fresh(t, s)
-			p := plugged(t, n, 0)
-			add(t, s, p)
+			s, n, p, before := attached(t)
 			host, variables := hostEnd(p), p.Variables(verb)
 			must(t, p.Close())
 			eventually(t, func() string {

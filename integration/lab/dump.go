@@ -154,23 +154,29 @@ func (n *Namespace) dumpFirewall() (Dump, error) {
 	return d, nil
 }
 
-// dumpSysctls leaves out what cannot be read: the secret of a stable address that has not been made yet.
+// dumpSysctls leaves out what cannot be read: the secret of a stable address that has not been made yet. It opens each
+// directory once, because the kernel keeps the names below /proc/sys/net of all namespaces in one list.
 func (n *Namespace) dumpSysctls() (Dump, error) {
 	var d Dump
 	err := n.Do(func() error {
-		for _, pattern := range []string{"net/ipv4/conf/*/*", "net/ipv6/conf/*/*", "net/ipv4/ip_forward"} {
-			files, err := filepath.Glob("/proc/sys/" + pattern)
+		for _, part := range []struct{ dir, pattern string }{{"net/ipv4/conf", "*/*"}, {"net/ipv6/conf", "*/*"}, {"net/ipv4", "ip_forward"}} {
+			root, err := os.OpenRoot("/proc/sys/" + part.dir)
+			if err != nil {
+				return fmt.Errorf("list settings: %w", err)
+			}
+			defer root.Close()
+			files, err := fs.Glob(root.FS(), part.pattern)
 			if err != nil {
 				return fmt.Errorf("list settings: %w", err)
 			}
 			for _, file := range files {
-				value, err := os.ReadFile(file)
+				value, err := root.ReadFile(file)
 				switch {
 				case errors.Is(err, fs.ErrNotExist), filepath.Base(file) == "stable_secret":
 				case err != nil:
 					return fmt.Errorf("read a setting: %w", err)
 				default:
-					d = append(d, fmt.Sprintf("sysctl %s %s", strings.TrimPrefix(file, "/proc/sys/"), strings.TrimSpace(string(value))))
+					d = append(d, fmt.Sprintf("sysctl %s/%s %s", part.dir, file, strings.TrimSpace(string(value))))
 				}
 			}
 		}

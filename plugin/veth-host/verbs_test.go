@@ -154,6 +154,7 @@ func TestCheckBeforeAdd(t *testing.T) {
 	same(t, "the kernel", before, w.show(t))
 }
 
+// TestStatus of configurations; that of nodes is in integration/faults.
 func TestStatus(t *testing.T) {
 	for _, test := range []struct {
 		name, script string
@@ -162,11 +163,7 @@ func TestStatus(t *testing.T) {
 		msg          string
 	}{
 		{"good", "", nil, 0, ""},
-		{"good, with IPv4 only", "ip addr del fd20::152/64 dev enp1s0", nil, 0, ""},
 		{"good, with IPv6 only", "ip addr del 10.10.20.152/24 dev enp1s0", nil, 0, ""},
-		{"hostInterface missing", "ip link del enp1s0", nil, 50, "hostInterface: enp1s0: the node has no such interface"},
-		{"hostInterface down", "ip link set enp1s0 down", nil, 50, "hostInterface: enp1s0: the interface is down"},
-		{"hostInterface without an address", "ip addr flush dev enp1s0", nil, 50, "hostInterface: enp1s0: the interface has no address"},
 		{"iptables without serviceCidr", "", func(w *world) request { return w.config("firewall", "iptables") }, 7, "serviceCidr: missing"},
 		{"a bad configuration", "", func(w *world) request { return w.config("mtu", 1) }, 7, "mtu: 1: out of range"},
 	} {
@@ -187,68 +184,6 @@ func TestStatus(t *testing.T) {
 				t.Errorf("got %+v", f)
 			}
 			same(t, "the kernel", before, w.show(t))
-		})
-	}
-}
-
-// TestGC: an attachment that the list does not name goes; without a list, only what is provably dead.
-func TestGC(t *testing.T) {
-	attachments := func(ids ...string) []any {
-		list := []any{}
-		for _, i := range ids {
-			list = append(list, map[string]any{"containerID": i, "ifname": "eth0"})
-		}
-		return list
-	}
-	ids := []string{"one", "two", "three"}
-	end := map[string]string{}
-	for _, i := range ids {
-		end[i] = plugin.Attachment{Network: "cni0", ContainerID: i, IfName: "eth0"}.HostEnd()
-	}
-	for _, test := range []struct {
-		name  string
-		valid any
-		keeps []string
-	}{
-		{"all valid", attachments(ids...), ids},
-		{"one valid", attachments("two"), []string{"two"}},
-		{"others valid", attachments("four"), nil},
-		{"none valid", attachments(), nil},
-		{"null", nil, ids},
-		{"absent", leaveOut, ids},
-		{"another interface of the container", []any{map[string]any{"containerID": "one", "ifname": "eth1"}}, nil},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			// Each attachment has a pod of its own; what is in it does not matter here.
-			w := newWorld(t, dual, "")
-			other := plugin.Attachment{Network: "cni1", ContainerID: "one", IfName: "eth0"}
-			script := fmt.Sprintf("ip link add vethstranger type veth peer name x; ip link add %s group %d type veth peer name y; ip link set %[1]s alias cni1/one/eth0;",
-				other.HostEnd(), other.Owner().Group)
-			for n, i := range ids {
-				script += fmt.Sprintf(`ip link add %s group %d type veth peer name v%d netns $POD; ip link set %[1]s up alias cni0/%[4]s/eth0;
-					ip rule add pref 1024 iif %[1]s lookup %[5]d protocol kernel; ip -6 rule add pref 1024 iif %[1]s lookup %[5]d protocol kernel;
-					ip route add default dev %[1]s table %[5]d;`, end[i], plugin.Group("cni0"), n, i, 600+n)
-			}
-			// A rule whose interface has gone is nobody's any more, whatever the list says.
-			script += "ip rule add pref 1024 iif vethdeadbeef lookup 700 protocol kernel; ip rule add pref 1024 iif somebody lookup 701;"
-			w.sh(t, script)
-			config := w.config("cniVersion", "1.1.0", "prevResult", leaveOut, "cni.dev/valid-attachments", test.valid)
-			for range 2 {
-				w.verb(t, "GC", config, "CNI_CONTAINERID=", "CNI_IFNAME=", "CNI_NETNS=").silent(t, "GC")
-			}
-			kept := w.sh(t, "ip -br link; ip rule; ip -6 rule; ip route show table all")
-			for _, i := range ids {
-				// the link, two rules and the route, or nothing
-				if count, want := strings.Count(kept, end[i]), map[bool]int{true: 4}[slices.Contains(test.keeps, i)]; count != want {
-					t.Errorf("%s is mentioned %d times, not %d:\n%s", i, count, want, kept)
-				}
-			}
-			for name, want := range map[string]bool{"vethstranger": true, other.HostEnd(): true, "vethdeadbeef": false, "iif somebody": true} {
-				if strings.Contains(kept, name) != want {
-					t.Errorf("%s is there: %v\n%s", name, !want, kept)
-				}
-			}
 		})
 	}
 }

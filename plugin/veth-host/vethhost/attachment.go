@@ -232,11 +232,8 @@ func (a *attachment) lookAtPod(r *plugin.Request) error {
 	}
 	a.podAddrs = routing.Usable(addrs)
 	if r.Verb == "CHECK" {
-		a.podAddrs = permanent(a.podAddrs)
-		for _, addr := range r.PodAddresses() { // of a family that the interface has lost, perhaps
-			if !slices.ContainsFunc(a.podAddrs, func(has routing.Address) bool { return has.Prefix.Addr() == addr.Addr() }) {
-				a.podAddrs = append(a.podAddrs, routing.Address{Prefix: addr, Link: eth.Index, Flags: unix.IFA_F_PERMANENT})
-			}
+		if a.podAddrs, err = a.lost(permanent(a.podAddrs), r.PodAddresses()); err != nil {
+			return err
 		}
 	}
 	routes, err := a.pod.Routes(a.eth)
@@ -294,6 +291,21 @@ func (a *attachment) sound(addrs []routing.Address) error {
 		}
 	}
 	return nil
+}
+
+// lost appends the addresses of prevResult that the pod's interface has no more, in the families that an ADD has
+// attached: the kernel takes all of a family off an interface where it is switched off.
+func (a *attachment) lost(has []routing.Address, was []netip.Prefix) ([]routing.Address, error) {
+	for _, addr := range was {
+		attached, err := a.node.HasIif(addr.Addr().Is6(), prefPod, a.hostEnd.Name)
+		if err != nil {
+			return nil, err
+		}
+		if attached && !slices.ContainsFunc(has, func(h routing.Address) bool { return h.Prefix.Addr() == addr.Addr() }) {
+			has = append(has, routing.Address{Prefix: addr, Flags: unix.IFA_F_PERMANENT})
+		}
+	}
+	return has, nil
 }
 
 // permanent leaves out the dynamic addresses of the families that have others.
