@@ -57,7 +57,8 @@ func named(t *testing.T, o *Outcome, failed Change, reason string) {
 	t.Helper()
 	f, err := ParseFailure(o.Stdout)
 	must(t, err)
-	command, codes := "ip ", []uint(nil)
+	command := "ip "
+	var codes []uint
 	switch what := failed.What; {
 	case strings.HasSuffix(what, "LINK"): // of InetConf too, which is a line of sysctl
 		command, codes = "", []uint{101, 105}

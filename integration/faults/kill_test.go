@@ -13,6 +13,7 @@ import (
 // without it, leaves the node as it was before; and an ADD again makes what the first would have made.
 func TestKilledAdd(t *testing.T) {
 	eachChange(t, "ADD", func(t *testing.T, s *Subject, at int, _ Change) {
+		t.Helper()
 		n := alone(t, s).N1
 		before, pod := fresh(t, s)
 
@@ -39,6 +40,7 @@ func TestKilledAdd(t *testing.T) {
 // TestKilledDel: wherever a DEL is killed, the next one, with the pod or without it, finishes the job.
 func TestKilledDel(t *testing.T) {
 	eachChange(t, "DEL", func(t *testing.T, s *Subject, at int, _ Change) {
+		t.Helper()
 		n := alone(t, s).N1
 		before, pod := fresh(t, s)
 
@@ -61,6 +63,7 @@ func TestKilledDel(t *testing.T) {
 func eachChange(t *testing.T, verb string, test func(t *testing.T, s *Subject, at int, c Change)) {
 	t.Helper()
 	eachSubject(t, func(t *testing.T, s *Subject) {
+		t.Helper()
 		changes := changesOf(t, s, verb)
 		for i, c := range changes {
 			if !s.ByProgram || c.By != s.Type() {
