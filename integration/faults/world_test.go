@@ -113,6 +113,7 @@ func TestNetnsGone(t *testing.T) {
 // DEL, however late, takes nothing from the new one.
 func TestStalePod(t *testing.T) {
 	eachSubject(t, func(t *testing.T, s *Subject) {
+		t.Helper()
 		n := alone(t, s).N1
 		before, _ := fresh(t, s)
 		old := plugged(t, n, 0)
@@ -168,6 +169,7 @@ func TestStaleRoute(t *testing.T) {
 // TestForeignInterface: the pod has a veth0 of somebody else. The error names it, and nothing has changed; DEL leaves it.
 func TestForeignInterface(t *testing.T) {
 	eachSubject(t, func(t *testing.T, s *Subject) {
+		t.Helper()
 		n := alone(t, s).N1
 		p := plugged(t, n, 0)
 		run(t, p, "POD ip link add veth0 address 02:00:00:00:00:77 type veth peer name x")
