@@ -105,14 +105,14 @@ func (t *table) Apply() error {
 	}
 	defer func() { _ = c.CloseLasting() }()
 	if t.shared {
-		if state, err := t.compare(c); err != nil || state == nil {
+		if state, err := t.look(c); err != nil || state == nil {
 			return err
 		}
 	}
 	exists := false
 	for range attempts {
 		if exists {
-			if state, err := t.compare(c); err != nil || state == nil {
+			if state, err := t.look(c); err != nil || state == nil {
 				return err
 			}
 			c.DelTable(t.netlink())
@@ -128,6 +128,7 @@ func (t *table) Apply() error {
 		case errors.Is(err, fs.ErrNotExist) && exists:
 			exists = false // deleted by somebody else since we looked
 		default:
+			t.added = !exists // it may have been: the answer can get lost
 			return err
 		}
 	}
@@ -186,14 +187,19 @@ func (t *table) Verify() error {
 		return err
 	}
 	defer func() { _ = c.CloseLasting() }()
-	state, err := t.compare(c)
+	return errors.Join(t.look(c))
+}
+
+// look returns what differs, nil if nothing does.
+func (t *table) look(c *nftables.Conn) (state, err error) {
+	state, err = t.compare(c)
 	if state == nil && err == nil {
 		state, err = t.comparePolicies(c)
 	}
-	return errors.Join(state, err)
+	return state, err
 }
 
-// compare returns what differs, nil if nothing does.
+// compare tells whether all rules are there.
 func (t *table) compare(c *nftables.Conn) (state, err error) {
 	var missing, other []string
 	nt := t.netlink()

@@ -58,10 +58,10 @@ func (p *Plan) apply(log *slog.Logger) error {
 	for i, c := range p.changes {
 		p.applied = i + 1
 		err := c.Apply()
-		logChange(log, c, err)
+		logChange(log, "change", c, err)
 		if err != nil {
 			details := "undone: all that this request had done; what the network's pods share stays"
-			if undo := p.Revert(); undo != nil {
+			if undo := p.revert(log); undo != nil {
 				details = "could not be undone: " + undo.Error()
 			}
 			return types.NewError(codeOf(c, err), fmt.Sprintf("%s: %v", firstLine(c), err), details)
@@ -76,11 +76,15 @@ func (p *Plan) apply(log *slog.Logger) error {
 }
 
 // Revert takes back what Apply did, in reverse order, to the end whatever fails.
-func (p *Plan) Revert() error {
+func (p *Plan) Revert() error { return p.revert(slog.New(slog.DiscardHandler)) }
+
+func (p *Plan) revert(log *slog.Logger) error {
 	var errs []error
 	for ; p.applied > 0; p.applied-- {
 		c := p.changes[p.applied-1]
-		if err := c.Revert(); err != nil {
+		err := c.Revert()
+		logChange(log, "undo", c, err)
+		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", firstLine(c), err))
 		}
 	}
@@ -100,7 +104,7 @@ func (p *Plan) applyAll(log *slog.Logger) error {
 	var errs []error
 	for _, c := range p.changes {
 		err := c.Apply()
-		logChange(log, c, err)
+		logChange(log, "change", c, err)
 		if err != nil {
 			if first == nil {
 				first = c

@@ -108,7 +108,7 @@ func (m *run) add(r *Request) error {
 	}
 	out, err := r.marshalResult()
 	if err != nil {
-		return errors.Join(err, plan.Revert())
+		return errors.Join(err, plan.revert(r.log))
 	}
 	_, err = os.Stdout.Write(out)
 	return err

@@ -38,6 +38,10 @@ type LinkAttrs struct {
 	Running bool // up, with a carrier, and what is sent goes out
 	NoARP   bool // it has no neighbours to ask for by ARP or ND: an ipvlan in mode l3 or l3s
 
+	// AddrGenMode is how the kernel makes the IPv6 addresses of the interface, in the words of ip-link(8); empty
+	// without IPv6.
+	AddrGenMode string
+
 	inetConf []int32 // net/ipv4/conf of the interface, by IPV4_DEVCONF number less 1
 }
 
@@ -110,7 +114,7 @@ func parseLink(m []byte) (*LinkAttrs, error) {
 		case unix.IFLA_ADDRESS:
 			l.MAC = append(l.MAC, a.Value...)
 		case unix.IFLA_AF_SPEC:
-			if l.inetConf, err = parseInetConf(a.Value); err != nil {
+			if err := l.parseFamilies(a.Value); err != nil {
 				return nil, fmt.Errorf("parse an interface: %w", err)
 			}
 		case unix.IFLA_LINKINFO:
@@ -266,7 +270,7 @@ func (u *LinkUp) Apply() error {
 	return u.Link.NS.request(unix.RTM_SETLINK, 0, up...)
 }
 
-// Verify tells whether the interface is up and has its alias.
+// Verify tells whether the interface is up, makes no addresses and has its alias.
 func (u *LinkUp) Verify() error {
 	attrs, err := u.Link.Attrs()
 	if err != nil {
@@ -274,6 +278,9 @@ func (u *LinkUp) Verify() error {
 	}
 	if !attrs.Up {
 		return fmt.Errorf("interface %s is down", u.Link.Name)
+	}
+	if attrs.AddrGenMode != "" && attrs.AddrGenMode != "none" {
+		return fmt.Errorf("interface %s has addrgenmode %s, not none", u.Link.Name, attrs.AddrGenMode)
 	}
 	if u.Alias != "" && attrs.Alias != u.Alias {
 		return fmt.Errorf("interface %s has alias %q, not %q", u.Link.Name, attrs.Alias, u.Alias)
