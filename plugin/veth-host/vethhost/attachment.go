@@ -231,6 +231,7 @@ func (a *attachment) lookAtPod(r *plugin.Request) error {
 	a.podAddrs = routing.Usable(addrs)
 	if r.Verb == "CHECK" {
 		a.podAddrs = permanent(a.podAddrs)
+		others = nil // they may have come since: a later plugin's, or net1's, is no reason for a source
 	}
 	routes, err := a.pod.Routes(a.eth)
 	if err != nil {
