@@ -1,0 +1,5 @@
+package conformance
+
+const brokenType = "broken"
+
+func broken() int { return 0 }
