@@ -305,7 +305,7 @@ func multus(t *trial) error {
 			return fmt.Errorf("ADD of net1: %w", err)
 		}
 		if _, err := c.AddNetworkList(ctx, net, pod.runtime("net2", args)); err != nil {
-			t.note(fmt.Errorf("ADD of net2: %w", err)) // Multus gives up then, and deletes all of them
+			t.note(fmt.Errorf("a second attachment by the network is refused: %w", err)) // Multus gives up then, and deletes all of them
 		} else if err := both(pod, "net2"); err != nil {
 			return err
 		}

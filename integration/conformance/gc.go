@@ -147,7 +147,7 @@ func gcEmpty(t *trial) error {
 	if _, err := t.collectable(); err != nil {
 		return err
 	}
-	err := errors.Join(t.succeed(t.request("DEL", t.first)), takeNamespace(t.first), t.undoBefore(t.first))
+	err := errors.Join(t.succeed(t.request("DEL", t.first)), t.undoBefore(t.first))
 	if err != nil {
 		return err
 	}

@@ -250,6 +250,9 @@ func (t *trial) withArgs(args string) error {
 	return t.succeed(t.request("ADD", c).set("CNI_ARGS", args))
 }
 
+// runtimesOwn is the failure that no runtime is to be blamed for, but an operator with cnitool.
+const runtimesOwn = "CNI_NETNS is the runtime's own"
+
 // A failure is a request of ADD that cannot be met.
 type failure struct {
 	why     string
@@ -267,7 +270,7 @@ func (t *trial) failures() []failure {
 	failures := []failure{
 		{"CNI_NETNS does not exist", variable("CNI_NETNS", "/run/netns/absent")},
 		{"CNI_NETNS is a plain file", variable("CNI_NETNS", "/etc/passwd")},
-		{"CNI_NETNS is the runtime's own", variable("CNI_NETNS", t.node.Path())},
+		{runtimesOwn, variable("CNI_NETNS", t.node.Path())},
 	}
 	if t.chained() {
 		failures = append(failures,

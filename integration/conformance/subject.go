@@ -44,7 +44,7 @@ const DefaultSecond = `{
 
 // DefaultBefore makes the interface for a chained plugin whose configuration is given alone.
 const DefaultBefore = `{
-	"type": "ptp",
+	"type": "bridge", "isGateway": true,
 	"ipam": {
 		"type": "host-local", "ranges": [[{ "subnet": "10.88.0.0/24" }], [{ "subnet": "fd88::/64" }]],
 		"routes": [{ "dst": "0.0.0.0/0" }, { "dst": "::/0" }]
