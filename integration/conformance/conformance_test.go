@@ -24,7 +24,7 @@ var flags = struct {
 	conf:   flag.String("conf", "", "a `file` with the conflist that the plugin is in, or with its configuration alone"),
 	typ:    flag.String("type", "", "the `type` of the plugin in -conf, where that is not the name of the binary"),
 	before: flag.String("before", "", "a `file` with what makes the prevResult and comes in front of -conf; \"bridge\" for DefaultBefore"),
-	path:   flag.String("path", "", "`directories` of CNI_PATH, with colons between; .tools and /opt/cni/bin follow"),
+	path:   flag.String("path", "", "`directories` of CNI_PATH, with colons between, behind the plugin's own, .tools and /opt/cni/bin"),
 	node:   flag.String("node", "", "a `script` for sh that prepares each node"),
 	second: flag.String("second", "", "a `file` with the other network of the callers' containers"),
 	strict: flag.Bool("strict", false, "what a plugin should do, and does not, is a failure too"),
@@ -32,8 +32,8 @@ var flags = struct {
 }
 
 func TestMain(m *testing.M) {
-	if filepath.Base(os.Args[0]) == brokenType {
-		os.Exit(broken())
+	if mode, ok := strings.CutPrefix(filepath.Base(os.Args[0]), brokenPrefix); ok {
+		os.Exit(broken(mode))
 	}
 	flag.Parse()
 	if os.Getuid() != 0 {
@@ -52,6 +52,10 @@ func inModule(file string) string {
 	}
 	return filepath.Join(module, file)
 }
+
+// plugins and tools are where the lab has them.
+func plugins() string { return cmp.Or(os.Getenv("LAB_PLUGINS"), "bin") }
+func tools() string   { return cmp.Or(os.Getenv("LAB_TOOLS"), ".tools") }
 
 // readConf reads a configuration; no file is none.
 func readConf(t *testing.T, file string) *lab.Conflist {
@@ -77,7 +81,7 @@ func newSubject(t *testing.T, binary, typ string, list, before *lab.Conflist) *S
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, dir := range []string{cmp.Or(os.Getenv("LAB_TOOLS"), ".tools"), "/opt/cni/bin"} {
+	for _, dir := range []string{tools(), "/opt/cni/bin"} {
 		dir, err := filepath.Abs(inModule(dir))
 		if err != nil {
 			t.Fatal(err)
@@ -108,7 +112,9 @@ func TestPlugin(t *testing.T) {
 	s := newSubject(t, *flags.plugin, *flags.typ, readConf(t, *flags.conf), before)
 	s.Second = readConf(t, *flags.second)
 	if *flags.path != "" {
-		s.Dirs = append(strings.Split(*flags.path, ":"), s.Dirs...)
+		for _, dir := range strings.Split(*flags.path, ":") {
+			s.Dirs = append(s.Dirs, inModule(dir))
+		}
 	}
 	if *flags.node != "" {
 		script, err := os.ReadFile(inModule(*flags.node))

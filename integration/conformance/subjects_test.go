@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -9,14 +10,13 @@ import (
 
 // A subject is a plugin of which we know how it does. To add one is to add a line.
 type subject struct {
-	name   string
-	binary string // in the module
+	name   string // of the binary, too
 	file   string // with the conflist, in the module; "": conf
 	conf   string
 	before string // what comes before conf
 	known  [][]known
 
-	reference bool // one of the CNI project's: its rows of a version are run for the ends only
+	reference bool // one of the CNI project's, in .tools, not in bin: its rows of a version are run for the ends only
 }
 
 // ends are the oldest version in which the plugins are found in the field, and the newest.
@@ -56,12 +56,16 @@ func (s *subject) subject(t *testing.T) *Subject {
 	if list == nil {
 		list = parse(s.conf)
 	}
-	return newSubject(t, s.binary, "", list, parse(s.before))
+	dir := plugins()
+	if s.reference {
+		dir = tools()
+	}
+	return newSubject(t, filepath.Join(dir, s.name), "", list, parse(s.before))
 }
 
 var subjects = []subject{
 	{
-		name: "veth-host", binary: "bin/veth-host", file: "conflist/examples/macvlan-dual-stack.conflist",
+		name: "veth-host", file: "conflist/examples/macvlan-dual-stack.conflist",
 		known: [][]known{{
 			{Noted, "a known limit: one attachment in a pod", []string{"ADD/a second attachment of the container", "callers/Multus"}},
 			{
@@ -72,7 +76,7 @@ var subjects = []subject{
 		}},
 	},
 	{
-		name: "macvlan", binary: ".tools/macvlan", reference: true,
+		name: "macvlan", reference: true,
 		conf: `{ "type": "macvlan", "master": "enp1s0", "ipam": {
 			"type": "host-local", "subnet": "10.10.20.0/24", "rangeStart": "10.10.20.50", "gateway": "10.10.20.1", "routes": [{ "dst": "0.0.0.0/0" }]
 		} }`,
@@ -81,7 +85,7 @@ var subjects = []subject{
 		}},
 	},
 	{
-		name: "bridge", binary: ".tools/bridge", reference: true,
+		name: "bridge", reference: true,
 		conf: `{ "type": "bridge", "isGateway": true, "ipMasq": true, "ipam": {
 			"type": "host-local", "subnet": "10.88.0.0/24", "routes": [{ "dst": "0.0.0.0/0" }]
 		} }`,
@@ -101,7 +105,7 @@ var subjects = []subject{
 		}},
 	},
 	{
-		name: "ptp", binary: ".tools/ptp", reference: true,
+		name: "ptp", reference: true,
 		conf: `{ "type": "ptp", "ipam": {
 			"type": "host-local", "ranges": [[{ "subnet": "10.88.0.0/24" }], [{ "subnet": "fd88::/64" }]], "routes": [{ "dst": "0.0.0.0/0" }, { "dst": "::/0" }]
 		} }`,
@@ -110,7 +114,7 @@ var subjects = []subject{
 		}},
 	},
 	{
-		name: "tuning", binary: ".tools/tuning", reference: true, before: DefaultBefore,
+		name: "tuning", reference: true, before: DefaultBefore,
 		conf: `{ "type": "tuning", "sysctl": { "net.core.somaxconn": "500" }, "mac": "02:00:00:00:00:77", "mtu": 1400 }`,
 		known: [][]known{ofSkel, strictArgs, {
 			{
@@ -124,7 +128,7 @@ var subjects = []subject{
 		}},
 	},
 	{
-		name: "portmap", binary: ".tools/portmap", reference: true, before: DefaultBefore,
+		name: "portmap", reference: true, before: DefaultBefore,
 		conf: `{ "type": "portmap", "runtimeConfig": { "portMappings": [{ "hostPort": 8080, "containerPort": 80, "protocol": "tcp" }] } }`,
 		known: [][]known{ofSkel, twoObjects, {
 			{Noted, "it does not look at the container at all", []string{"CHECK/the container is unreachable"}},
@@ -133,7 +137,7 @@ var subjects = []subject{
 		}},
 	},
 	{
-		name: "sbr", binary: ".tools/sbr", reference: true, before: DefaultBefore, conf: `{ "type": "sbr" }`,
+		name: "sbr", reference: true, before: DefaultBefore, conf: `{ "type": "sbr" }`,
 		known: [][]known{ofSkel, {
 			{Failed, "its CHECK does nothing", []string{"CHECK/without prevResult"}},
 			{Noted, "the same", []string{"CHECK/the container is unreachable"}},
