@@ -44,14 +44,7 @@ func addExisting(t *trial) error {
 	if t.chained() {
 		return inapplicable("a chained plugin adjusts the interface that exists")
 	}
-	if err := t.warm(); err != nil {
-		return err
-	}
-	c, err := t.before()
-	if err != nil {
-		return err
-	}
-	before, err := t.state()
+	c, before, err := t.beside()
 	if err != nil {
 		return err
 	}
@@ -215,37 +208,20 @@ func (t *trial) addFails(del bool) error {
 	if err := t.warm(); err != nil {
 		return err
 	}
-	var errs []error
-	failed := 0
-	for _, f := range t.failures() {
+	return t.eachFailure(func(f failure, c *container, add func() (*answer, error)) error {
 		if del && f.why == runtimesOwn {
-			continue // no DEL can tell what is the container's there
-		}
-		c, err := t.before()
-		if err != nil {
-			return err
+			return nil // no DEL can tell what is the container's there
 		}
 		before, err := t.state()
 		if err != nil {
 			return err
 		}
-		a, err := t.call(f.request(c))
-		if err != nil {
+		if _, err := add(); err != nil {
 			return err
 		}
-		if a.status == 0 {
-			continue // other rows are about that
-		}
-		failed++
 		if del { // what made ADD fail may be gone by now, as it is for a container that is started again
 			err = t.succeed(t.request("DEL", c))
 		}
-		if err = errors.Join(err, t.back(before)); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", f.why, err))
-		}
-	}
-	if failed == 0 {
-		return inapplicable("no ADD fails, whatever is wrong")
-	}
-	return errors.Join(errs...)
+		return errors.Join(err, t.back(before))
+	})
 }

@@ -82,11 +82,11 @@ func newSubject(t *testing.T, binary, typ string, list, before *lab.Conflist) *S
 		t.Fatal(err)
 	}
 	for _, dir := range []string{tools(), "/opt/cni/bin"} {
-		dir, err := filepath.Abs(inModule(dir))
+		found, err := filepath.Abs(inModule(dir))
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.Dirs = append(s.Dirs, dir)
+		s.Dirs = append(s.Dirs, found)
 	}
 	return s
 }
@@ -112,7 +112,7 @@ func TestPlugin(t *testing.T) {
 	s := newSubject(t, *flags.plugin, *flags.typ, readConf(t, *flags.conf), before)
 	s.Second = readConf(t, *flags.second)
 	if *flags.path != "" {
-		for _, dir := range strings.Split(*flags.path, ":") {
+		for dir := range strings.SplitSeq(*flags.path, ":") {
 			s.Dirs = append(s.Dirs, inModule(dir))
 		}
 	}

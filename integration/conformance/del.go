@@ -43,7 +43,7 @@ func delRows() []Row {
 				if err != nil {
 					return err
 				}
-				defer os.Remove(file.Name())
+				defer func() { _ = os.Remove(file.Name()) }()
 				defer file.Close()
 				return t.delWith(takeNamespace, func(r *request) { r.set("CNI_NETNS", file.Name()) }, 1)
 			},
@@ -184,14 +184,7 @@ func delInContainer(t *trial) error {
 func podBack(c *container, was lab.Dump) error { return returns("the container", was, c.Dump) }
 
 func delNeverAdded(t *trial) error {
-	if err := t.warm(); err != nil {
-		return err
-	}
-	c, err := t.before()
-	if err != nil {
-		return err
-	}
-	before, err := t.state()
+	c, before, err := t.beside()
 	if err != nil {
 		return err
 	}
