@@ -16,6 +16,9 @@ func Report(rows []Row, verdicts []Verdict) string {
 		len(rows), count[Passed], count[Failed], count[Noted], count[Skipped])
 	cell := strings.NewReplacer("|", `\|`, "\n", " ", "\t", " ")
 	for i, r := range rows {
+		if verdicts[i].Outcome == "" {
+			continue // -run left it out
+		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", r.Name, r.Level, verdicts[i].Outcome, cell.Replace(verdicts[i].Reason))
 	}
 	return b.String()
