@@ -67,6 +67,9 @@ func New(o Options) (*World, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
+	if _, err := os.Stat(filepath.Join(o.Tools, "cnitool")); err != nil {
+		return nil, fmt.Errorf("the CNI tools are missing, `make cni-tools` builds them: %w", err)
+	}
 	w := &World{Options: o}
 	if err := w.build(); err != nil {
 		return nil, errors.Join(fmt.Errorf("build a world: %w", err), w.Close())
@@ -108,9 +111,6 @@ func (o *Options) setDefaults() error {
 			}
 			*dir.path = filepath.Join(root, dir.sub)
 		}
-	}
-	if _, err := os.Stat(filepath.Join(o.Tools, "cnitool")); err != nil {
-		return fmt.Errorf("the CNI tools are missing, `make cni-tools` builds them: %w", err)
 	}
 	return nil
 }

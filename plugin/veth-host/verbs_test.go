@@ -144,6 +144,19 @@ func TestCheckReportsAll(t *testing.T) {
 	same(t, "CHECK only looks", spoilt, w.show(t))
 }
 
+// TestCheckAfterALaterPlugin: an interface that comes later, with an address, makes the source of the pod's routes
+// ambiguous for an ADD. What an ADD has made before is right all the same.
+func TestCheckAfterALaterPlugin(t *testing.T) {
+	w := newWorld(t, dual, "")
+	w.add(t, w.config())
+	w.sh(t, `pod ip link add later0 type veth peer name other
+		pod ip link set other up
+		pod ip link set later0 up
+		pod ip addr add 198.51.100.7/24 dev later0
+		pod ip addr add 2001:db8::7/64 dev later0 nodad`)
+	w.verb(t, "CHECK", w.config()).silent(t, "CHECK")
+}
+
 // TestCheckBeforeAdd is an error of CHECK, not of the configuration.
 func TestCheckBeforeAdd(t *testing.T) {
 	w := newWorld(t, dual, "")
@@ -206,7 +219,7 @@ func TestGCOfBrokenConfiguration(t *testing.T) {
 func TestVersion(t *testing.T) {
 	w := newWorld(t, dual, "")
 	before := w.show(t)
-	const want = `{"cniVersion":"1.1.0","supportedVersions":["0.1.0","0.2.0","0.3.0","0.3.1","0.4.0","1.0.0","1.1.0"]}`
+	const want = `{"cniVersion":"1.0.0","supportedVersions":["0.1.0","0.2.0","0.3.0","0.3.1","0.4.0","1.0.0","1.1.0"]}`
 	for _, binary := range []string{"veth-host", "veth", "router"} {
 		t.Run(binary, func(t *testing.T) {
 			got := w.run(t, binary, "VERSION", `{"cniVersion": "1.0.0"}`)

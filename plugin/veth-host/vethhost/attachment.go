@@ -235,6 +235,7 @@ func (a *attachment) lookAtPod(r *plugin.Request) error {
 		if a.podAddrs, err = a.lost(permanent(a.podAddrs), r.PodAddresses()); err != nil {
 			return err
 		}
+		others = nil // they may have come since: a later plugin's, or net1's, is no reason for a source
 	}
 	routes, err := a.pod.Routes(a.eth)
 	if err != nil {
