@@ -62,7 +62,7 @@ func (n *Namespace) list(family string, kinds []kind) (d Dump, err error) {
 	}
 	cmd := exec.Command("ip", strings.Fields("-o "+family+" -batch -")...)
 	cmd.Stdin = strings.NewReader(batch.String())
-	text, err := n.exec(cmd)
+	text, err := n.Exec(cmd)
 	if err != nil {
 		return nil, err
 	}
