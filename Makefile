@@ -32,7 +32,7 @@ demo: setup build cni-tools ## two nodes, a client and pods out of namespaces; t
 
 test: setup build lint ## everything CI runs: lint, unit and integration tests, and `make vm`
 	@echo "go test$(if $(RACE), with the race detector, without the race detector: no gcc)"
-	@go test -count=1 -timeout 25m $(RACE) ./...
+	@scripts/test.sh $(RACE)
 	@$(MAKE) --no-print-directory vm
 
 vm: setup build cni-tools ## the tests that need another kernel: the real ipvlan and IPVS in qemu, ipvlan in user-mode Linux (minutes)
