@@ -71,7 +71,9 @@ func Mutations(line string) ([]Mutation, error) {
 	switch verb + " " + what {
 	case "rule add":
 		b.rule(strings.TrimSuffix(rest, " protocol kernel"))
-	case "rule del":
+	case "rule del": // of both families
+		rest, _, _ = strings.Cut(rest, ";")
+		words[6] = strings.TrimSuffix(words[6], ";")
 		b.add("one more", "ip rule add "+rest+" lookup 9999 && "+in+"ip -6 rule add "+rest+" lookup 9999", "rule is still there: "+words[4]+": iif "+words[6]+" lookup 9999")
 	case "route replace":
 		b.route(rest)

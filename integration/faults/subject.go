@@ -41,8 +41,8 @@ func vethHost(firewall, variant string) Subject {
 		Options: lab.Options{IPTables: variant, Firewall: firewall}, ByProgram: variant != "",
 		Shared: regexp.MustCompile(`^rule6? (512: from all fwmark 0x2000/0x2000 lookup main|` +
 			`1022: from all fwmark 0x1000/0x1000 goto 1024( \[unresolved\])?|1023: from all fwmark 0/0x1000 goto 1025|1025: from all nop)$|` +
-			`^nft inet veth-host-cni0: |^nft ip6? (mangle|nat|filter): `),
-		Kept: regexp.MustCompile(`^nft (inet veth-host|ip6? (mangle|nat|filter)): |^sysctl net/ipv[46]/conf/(all|default|eth0)/`),
+			`^nft inet veth-host-cni0: |^ip6?tables-(nft|legacy) (mangle|nat|filter): (-P |.*VETH-HOST-\d+-)`),
+		Kept: regexp.MustCompile(`^(nft inet veth-host|ip6?tables-(nft|legacy) (mangle|nat|filter)): |^sysctl net/ipv[46]/conf/(all|default|eth0)/`),
 	}
 }
 
