@@ -12,7 +12,7 @@ import (
 	"strconv"
 )
 
-const cniVersion = "1.0.0"
+const cniVersion = "1.1.0" // the first with STATUS
 
 // A contender is a program that is measured.
 type contender struct {

@@ -109,6 +109,10 @@ func (b *bench) all() (*results, error) {
 	if err := b.footprint(res.Processes, empty, plugins); err != nil {
 		return nil, err
 	}
+	b.say("STATUS")
+	if res.Status, err = b.status(empty); err != nil {
+		return nil, err
+	}
 	b.say("%d at once", burst)
 	if res.Bursts, err = b.atOnce(empty); err != nil {
 		return nil, err

@@ -109,6 +109,22 @@ func (b *bench) addDel(c contender, n *node, add, del *samples) error {
 	return p.leave()
 }
 
+// status measures what a runtime asks again and again.
+func (b *bench) status(n *node) (took samples, err error) {
+	p, err := n.newPod()
+	if err != nil {
+		return nil, err
+	}
+	for range b.runs {
+		f, err := b.vethHost.run("STATUS", p)
+		if err != nil {
+			return nil, err
+		}
+		took = append(took, f.wall)
+	}
+	return took, p.leave()
+}
+
 // bareAddDel makes and deletes a veth for a new pod as the plugin does, and notes how long each took.
 func bareAddDel(n *node, add, del *samples) error {
 	p, err := n.newPod()

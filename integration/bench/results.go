@@ -14,6 +14,7 @@ type results struct {
 	FirstAdd  samples         `json:"firstAdd"` // on a node that has never had a pod
 	Processes []processResult `json:"processes"`
 	Kernel    processResult   `json:"kernel"` // the kernel work alone, no process
+	Status    samples         `json:"status"` // of a node that has had a pod
 	Bursts    []burstResult   `json:"bursts"`
 	Scale     []scaleResult   `json:"scale"`
 	Verdicts  []verdict       `json:"verdicts"`
@@ -122,6 +123,7 @@ func (r *results) judge() {
 	r.ratio("ADD p50", "a bare Go process", ours.Add.p(50), bare.Add.p(50), 4)
 	r.ratio("ADD p50 "+with, "with none", most.Add.p(50), alone.Add.p(50), 1.5)
 	r.ratio("DEL p50", "deleting a bare veth", ours.Del.p(50), r.Kernel.Del.p(50), 1.2)
+	r.atMost("STATUS p50", ms(r.Status.p(50)), 5, "ms")
 	r.ratio(count(burst)+" ADDs at once, total", "the bare kernel work", bursts.Total.p(50), kernel.Total.p(50), 2)
 	r.atMost(count(burst)+" ADDs at once, errors", float64(bursts.Errors), 0, "")
 	r.atMost("peak RSS", float64(ours.RSS)/1e6, 6, "MB")
