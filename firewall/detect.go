@@ -163,10 +163,7 @@ func (s *swept) Apply() error {
 		undo() error
 	})
 	wrote := ok && set.wrote()
-	err := s.left.sweep(true, wrote)
-	if err == nil {
-		err = s.left.open(wrote)
-	}
+	err := s.left.settle(wrote)
 	if err != nil && wrote {
 		err = errors.Join(err, set.undo())
 	}
@@ -175,7 +172,7 @@ func (s *swept) Apply() error {
 
 // Verify tells also whether anything was left behind.
 func (s *swept) Verify() error {
-	return errors.Join(s.Change.Verify(), around(s.left.sweep(false, true)), around(s.left.isOpen()))
+	return errors.Join(s.Change.Verify(), around(s.left.settled()))
 }
 
 // inScratch applies a rule set in a namespace of its own: there is no other way to know what the kernel and the

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/google/nftables"
 )
@@ -61,13 +63,12 @@ var xtableNames = []string{"mangle", "nat", "filter"}
 
 // save returns what iptables-save(8) prints of one table, nothing if there is no such table: then it would be made.
 func (t *tool) save(ns Namespace, tables []*nftables.Table, name string) (string, error) {
-	exists := t.variant == variantLegacy && legacyTable(ns, t.v6, name)
-	for _, nt := range tables {
-		family := nftables.TableFamilyIPv4
-		if t.v6 {
-			family = nftables.TableFamilyIPv6
-		}
-		exists = exists || t.variant == variantNFT && nt.Family == family && nt.Name == name
+	var exists bool
+	if want := xtableOf(name, t.v6); t.variant == variantNFT {
+		exists = slices.ContainsFunc(tables, func(nt *nftables.Table) bool { return nt.Family == want.Family && nt.Name == name })
+	} else {
+		used := legacyTables(ns)
+		exists = slices.Contains(used[0], name) && !t.v6 || slices.Contains(used[1], name) && t.v6
 	}
 	plain := *t
 	if !exists || !plain.orPlain(ns) {
@@ -81,10 +82,14 @@ func (t *tool) save(ns Namespace, tables []*nftables.Table, name string) (string
 }
 
 // chainName is the name of a chain of this package, with the group of its network.
-var chainName = regexp.MustCompile(`^` + podChains + `-(?:(\d+)-)?(?:PRE|POD|POST|FWD|OUT)$`)
+var chainName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^` + podChains + `-(?:(\d+)-)?(?:PRE|POD|POST|FWD|OUT)$`)
+})
 
 // ownerOf is the network in the comment of a jump.
-var ownerOf = regexp.MustCompile(`--comment "?` + podTable + ` (\S+) \[`)
+var ownerOf = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`--comment "?` + podTable + ` (\S+) \[`)
+})
 
 // findChains finds those of all networks in one family of one variant.
 func findChains(ns Namespace, t *tool, tables []*nftables.Table) (all []*Installed, err error) {
@@ -95,7 +100,7 @@ func findChains(ns Namespace, t *tool, tables []*nftables.Table) (all []*Install
 			return nil, err
 		}
 		of := func(chain string) *tableSeen {
-			match := chainName.FindStringSubmatch(chain)
+			match := chainName().FindStringSubmatch(chain)
 			if match == nil {
 				return nil
 			}
@@ -121,10 +126,10 @@ func findChains(ns Namespace, t *tool, tables []*nftables.Table) (all []*Install
 			}
 			from, _, _ := strings.Cut(strings.TrimPrefix(line, "-A "), " ")
 			target := line[strings.LastIndex(line, " ")+1:]
-			if s := of(target); s != nil && !chainName.MatchString(from) && strings.HasPrefix(line, "-A ") {
+			if s := of(target); s != nil && !chainName().MatchString(from) && strings.HasPrefix(line, "-A ") {
 				s.jumps = append(s.jumps, line)
-				if owner := ownerOf.FindStringSubmatch(line); owner != nil {
-					byGroup[chainName.FindStringSubmatch(target)[1]].Network = owner[1]
+				if owner := ownerOf().FindStringSubmatch(line); owner != nil {
+					byGroup[chainName().FindStringSubmatch(target)[1]].Network = owner[1]
 				}
 			}
 		}

@@ -53,50 +53,74 @@ const (
 	variantLegacy = "-legacy"
 )
 
-// sweep deletes what was left, or tells that there is something. What is in nf_tables, iptables-nft's included, netlink
-// tells and takes; only with deep are processes started, and only where iptables-legacy has been used.
-func (l *leftovers) sweep(remove, deep bool) error {
+// settle deletes what was left and opens FORWARD. What is in nf_tables, iptables-nft's included, netlink tells and takes;
+// only with deep are processes started, and only where iptables-legacy has been used.
+func (l *leftovers) settle(deep bool) error {
+	return l.with(func(c *nftables.Conn) error {
+		if err := l.sweep(c, true, deep); err != nil {
+			return err
+		}
+		return l.open(c, deep)
+	})
+}
+
+// settled tells what settle would have to do.
+func (l *leftovers) settled() error {
+	return l.with(func(c *nftables.Conn) error { return errors.Join(l.sweep(c, false, true), l.isOpen(c)) })
+}
+
+// with calls f with a socket, nil where the kernel has no nf_tables.
+func (l *leftovers) with(f func(*nftables.Conn) error) error {
+	c, err := connect(l.ns)
+	if unsupported(err) {
+		return f(nil)
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.CloseLasting() }()
+	return f(c)
+}
+
+func (l *leftovers) sweep(c *nftables.Conn, remove, deep bool) error {
 	own := "" // the variant that is the backend
 	if l.table != "" {
 		if !deep {
-			return l.sweepNFT(remove, false)
+			return l.sweepTable(c, remove)
 		}
 		var err error
 		if own, err = (&tool{}).ownVariant(l.ns); err != nil {
 			return err
 		}
 	}
-	err := l.sweepNFT(remove, own != variantNFT)
+	err := l.sweepTable(c, remove)
+	if own != variantNFT {
+		err = errors.Join(err, l.sweepNFT(c, remove))
+	}
 	if deep && own != variantLegacy {
 		err = errors.Join(err, l.sweepLegacy(remove))
 	}
 	return err
 }
 
-// sweepNFT sweeps what is in nf_tables: the table of the nftables backend, and with chains those of iptables-nft.
-func (l *leftovers) sweepNFT(remove, chains bool) error {
-	c, err := connect(l.ns)
-	if unsupported(err) {
+// sweepTable sweeps the table of the nftables backend.
+func (l *leftovers) sweepTable(c *nftables.Conn, remove bool) error {
+	if c == nil || l.table == "" || !exists(c, &nftables.Table{Name: l.table, Family: nftables.TableFamilyINet}) {
 		return nil
 	}
-	if err != nil {
-		return err
+	if !remove {
+		return fmt.Errorf("table inet %s of the nftables backend is still there", l.table)
 	}
-	defer func() { _ = c.CloseLasting() }()
-	if l.table != "" {
-		_, err := c.ListTableOfFamily(l.table, nftables.TableFamilyINet)
-		switch {
-		case err != nil:
-		case !remove:
-			return fmt.Errorf("table inet %s of the nftables backend is still there", l.table)
-		default:
-			if err := (&table{ns: l.ns, name: l.table, added: true}).Revert(); err != nil {
-				return fmt.Errorf("delete table inet %s: %w", l.table, err)
-			}
-		}
+	if err := (&table{ns: l.ns, name: l.table, added: true}).Revert(); err != nil {
+		return fmt.Errorf("delete table inet %s: %w", l.table, err)
 	}
-	if !chains {
-		return nil
+	return nil
+}
+
+// sweepNFT sweeps the chains of iptables-nft.
+func (l *leftovers) sweepNFT(c *nftables.Conn, remove bool) error {
+	if c == nil || !exists(c, xtableOf("mangle", false)) && !exists(c, xtableOf("mangle", true)) {
+		return nil // every rule set has something there
 	}
 	for _, h := range l.halves(variantNFT) {
 		name := h.holds(c)
@@ -111,6 +135,20 @@ func (l *leftovers) sweepNFT(remove, chains bool) error {
 		}
 	}
 	return nil
+}
+
+func exists(c *nftables.Conn, t *nftables.Table) bool {
+	_, err := c.ListTableOfFamily(t.Name, t.Family)
+	return err == nil
+}
+
+// xtableOf is a table of iptables-nft.
+func xtableOf(name string, v6 bool) *nftables.Table {
+	family := nftables.TableFamilyIPv4
+	if v6 {
+		family = nftables.TableFamilyIPv6
+	}
+	return &nftables.Table{Name: name, Family: family}
 }
 
 // holds is the name of a chain of the half that iptables-nft has, but for those in filter, which are not only of the
@@ -129,13 +167,7 @@ func (h *half) holds(c *nftables.Conn) string {
 	return ""
 }
 
-func (h *half) nftTable(t xtable) *nftables.Table {
-	family := nftables.TableFamilyIPv4
-	if h.tool.v6 {
-		family = nftables.TableFamilyIPv6
-	}
-	return &nftables.Table{Name: t.name, Family: family}
-}
+func (h *half) nftTable(t xtable) *nftables.Table { return xtableOf(t.name, h.tool.v6) }
 
 // removeNFT deletes what iptables-nft has of the half, in one transaction and without it: the program may be gone.
 func (h *half) removeNFT(c *nftables.Conn) (err error) {
@@ -191,8 +223,12 @@ func jumpsTo(c *nftables.Conn, t *nftables.Table, ch xchain) (jumps []*nftables.
 // made its tables has it elsewhere, in a container.
 func (l *leftovers) sweepLegacy(remove bool) error {
 	var errs []error
+	used := legacyTables(l.ns)
+	if len(used[0])+len(used[1]) == 0 {
+		return nil
+	}
 	for i, h := range l.halves(variantLegacy) {
-		h.tables = slices.DeleteFunc(h.tables, func(t xtable) bool { return !legacyTable(l.ns, i == 1, t.name) })
+		h.tables = slices.DeleteFunc(h.tables, func(t xtable) bool { return !slices.Contains(used[i], t.name) })
 		if len(h.tables) == 0 || !h.tool.orPlain(l.ns) {
 			continue
 		}
@@ -216,18 +252,15 @@ func (l *leftovers) sweepLegacy(remove bool) error {
 	return errors.Join(errs...)
 }
 
-// legacyTable reports whether iptables-legacy has a table in the namespace. Asking iptables-legacy would make one.
-func legacyTable(ns Namespace, v6 bool, name string) (found bool) {
-	file := "/proc/thread-self/net/ip_tables_names"
-	if v6 {
-		file = "/proc/thread-self/net/ip6_tables_names"
-	}
+// legacyTables are the tables of iptables-legacy in the namespace, for IPv4 and IPv6. Asking iptables-legacy would make
+// them.
+func legacyTables(ns Namespace) (names [2][]string) {
 	_ = ns.Do(func() error {
-		names, err := os.ReadFile(file)
-		for line := range strings.Lines(string(names)) {
-			found = found || strings.TrimSpace(line) == name
+		for i, file := range []string{"ip_tables_names", "ip6_tables_names"} {
+			text, _ := os.ReadFile("/proc/thread-self/net/" + file) // the kernel has none, or not in this family
+			names[i] = strings.Fields(string(text))
 		}
-		return err
+		return nil
 	})
-	return found
+	return names
 }

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -62,7 +63,7 @@ func MarkUsers(ns Namespace, bits uint32) (users []MarkUser, err error) {
 
 // ours reports whether a table or a chain is of this package.
 func ours(tableName, chain string) bool {
-	return tableName == podTable || strings.HasPrefix(tableName, podTable+"-") || chainName.MatchString(chain)
+	return tableName == podTable || strings.HasPrefix(tableName, podTable+"-") || chainName().MatchString(chain)
 }
 
 func markUsersNFT(c *nftables.Conn, bits uint32) (users []MarkUser, err error) {
@@ -185,7 +186,9 @@ func word(info xt.InfoAny, index int) uint32 {
 }
 
 // markOption is an option of iptables(8) that reads or writes a mark, as iptables-save prints it.
-var markOption = regexp.MustCompile(`--(mark|set-x?mark|(?:nf|ct)mask) (0x[0-9a-f]+)(?:/(0x[0-9a-f]+))?`)
+var markOption = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`--(mark|set-x?mark|(?:nf|ct)mask) (0x[0-9a-f]+)(?:/(0x[0-9a-f]+))?`)
+})
 
 func markUsersLegacy(t *tool, table, text string, bits uint32) (users []MarkUser) {
 	for line := range strings.Lines(text) {
@@ -195,7 +198,7 @@ func markUsersLegacy(t *tool, table, text string, bits uint32) (users []MarkUser
 			continue
 		}
 		u := MarkUser{Where: fmt.Sprintf("%s -t %s %s", t, table, line), Show: fmt.Sprintf("%s -t %s -S %s", t, table, chain)}
-		for _, option := range markOption.FindAllStringSubmatch(line, -1) {
+		for _, option := range markOption().FindAllStringSubmatch(line, -1) {
 			value, _ := strconv.ParseUint(option[2], 0, 32)
 			mask := uint64(^uint32(0))
 			if option[3] != "" {
@@ -224,16 +227,18 @@ func markUsersLegacy(t *tool, table, text string, bits uint32) (users []MarkUser
 // rules tells whether what belongs to pods passes all the same. It is an error if one cannot be listed.
 func ClosedForward(ns Namespace) (programs []string, err error) {
 	l := &leftovers{ns: ns}
-	for _, variant := range []string{variantNFT, variantLegacy} {
-		closed, err := l.closed(variant)
-		if err != nil {
-			return nil, err
-		}
-		for i, is := range closed {
-			if is {
-				programs = append(programs, (&tool{v6: i == 1, variant: variant}).String())
+	err = l.with(func(c *nftables.Conn) error {
+		var errs []error
+		for _, variant := range []string{variantNFT, variantLegacy} {
+			closed, err := l.closed(c, variant)
+			errs = append(errs, err)
+			for i, is := range closed {
+				if is {
+					programs = append(programs, (&tool{v6: i == 1, variant: variant}).String())
+				}
 			}
 		}
-	}
-	return programs, nil
+		return errors.Join(errs...)
+	})
+	return programs, err
 }

@@ -1,9 +1,6 @@
 package firewall
 
-import (
-	"errors"
-	"fmt"
-)
+import "fmt"
 
 // A Repairer is a rule set that can do more than Apply: an ADD asks whether its rules are there, and does not ask what
 // has become of what is around them, which takes longer. Every Change of a Firewall is one.
@@ -36,7 +33,7 @@ func (s *swept) Repair() error {
 			return err
 		}
 	}
-	return errors.Join(s.left.sweep(true, true), s.left.open(true))
+	return s.left.settle(true)
 }
 
 // rewrite puts a new table in the place of the one that is there, in one transaction.
