@@ -14,13 +14,13 @@ import (
 //
 // A policy may come after the node's rules, so every ADD asks, if it costs no process: of iptables-legacy only the one
 // that writes the node's rules does.
-func (l *leftovers) open(c *nftables.Conn, wrote bool) error {
+func (l *leftovers) open(n *nfTables, wrote bool) error {
 	variants := []string{variantNFT, variantLegacy}
 	if !wrote {
 		variants = variants[:1]
 	}
-	return l.eachClosed(c, variants, func(h *half) error {
-		if !wrote && h.passing(c) {
+	return l.eachClosed(n, variants, func(h *half) error {
+		if !wrote && h.passing(n) {
 			return nil
 		}
 		if err := h.apply(true); err != nil {
@@ -31,8 +31,8 @@ func (l *leftovers) open(c *nftables.Conn, wrote bool) error {
 }
 
 // isOpen tells what open would have to do.
-func (l *leftovers) isOpen(c *nftables.Conn) error {
-	return l.eachClosed(c, []string{variantNFT, variantLegacy}, func(h *half) error {
+func (l *leftovers) isOpen(n *nfTables) error {
+	return l.eachClosed(n, []string{variantNFT, variantLegacy}, func(h *half) error {
 		found, err := h.observe()
 		if err == nil && h.compare(h.tables[0], found[0]) != nil {
 			err = fmt.Errorf("the policy of FORWARD is DROP in %s, which drops what belongs to pods; `%[1]s -P FORWARD ACCEPT`, "+
@@ -44,13 +44,13 @@ func (l *leftovers) isOpen(c *nftables.Conn) error {
 
 // eachClosed calls f with the rules for FORWARD of each family and variant of iptables that has a policy of DROP, but
 // for those of the backend itself, which has them in any case. Where the program is missing, nobody can make them.
-func (l *leftovers) eachClosed(c *nftables.Conn, variants []string, f func(*half) error) error {
+func (l *leftovers) eachClosed(n *nfTables, variants []string, f func(*half) error) error {
 	if !l.node {
 		return nil
 	}
 	var errs []error
 	for _, variant := range variants {
-		closed, err := l.closed(c, variant)
+		closed, err := l.closed(n, variant)
 		errs = append(errs, err)
 		if closed == [2]bool{} {
 			continue
@@ -79,9 +79,9 @@ func (l *leftovers) eachClosed(c *nftables.Conn, variants []string, f func(*half
 
 // closed tells for IPv4 and IPv6 whether the policy of FORWARD is DROP. It starts no process unless iptables-legacy has
 // been used for the table; where that program is missing, nobody can tell.
-func (l *leftovers) closed(c *nftables.Conn, variant string) (closed [2]bool, err error) {
+func (l *leftovers) closed(n *nfTables, variant string) (closed [2]bool, err error) {
 	if variant == variantNFT {
-		for i, chain := range filterChains(c, "FORWARD") {
+		for i, chain := range filterChains(n, "FORWARD") {
 			closed[i] = chain != nil && chain.Policy != nil && *chain.Policy == nftables.ChainPolicyDrop
 		}
 		return closed, nil
@@ -100,17 +100,18 @@ func (l *leftovers) closed(c *nftables.Conn, variant string) (closed [2]bool, er
 }
 
 // passing reports whether iptables-nft's FORWARD jumps to the chain, without a process and a closer look.
-func (h *half) passing(c *nftables.Conn) bool {
-	return len(jumpsTo(c, h.nftTable(h.tables[0]), h.tables[0].chains[0])) > 0
+func (h *half) passing(n *nfTables) bool {
+	return len(jumpsTo(n.Conn, h.nftTable(h.tables[0]), h.tables[0].chains[0])) > 0
 }
 
 // filterChains are the chains of a name in iptables-nft's filter tables of IPv4 and IPv6, nil where there is none.
-func filterChains(c *nftables.Conn, name string) (chains [2]*nftables.Chain) {
-	if c == nil {
-		return chains
-	}
+func filterChains(n *nfTables, name string) (chains [2]*nftables.Chain) {
 	for i := range chains {
-		if chain, err := c.ListChain(xtableOf("filter", i == 1), name); err == nil {
+		t := xtableOf("filter", i == 1)
+		if !n.has(t) {
+			continue
+		}
+		if chain, err := n.ListChain(t, name); err == nil {
 			chains[i] = chain
 		}
 	}

@@ -56,46 +56,61 @@ const (
 // settle deletes what was left and opens FORWARD. What is in nf_tables, iptables-nft's included, netlink tells and takes;
 // only with deep are processes started, and only where iptables-legacy has been used.
 func (l *leftovers) settle(deep bool) error {
-	return l.with(func(c *nftables.Conn) error {
-		if err := l.sweep(c, true, deep); err != nil {
+	return l.with(func(n *nfTables) error {
+		if err := l.sweep(n, true, deep); err != nil {
 			return err
 		}
-		return l.open(c, deep)
+		return l.open(n, deep)
 	})
 }
 
 // settled tells what settle would have to do.
 func (l *leftovers) settled() error {
-	return l.with(func(c *nftables.Conn) error { return errors.Join(l.sweep(c, false, true), l.isOpen(c)) })
+	return l.with(func(n *nfTables) error { return errors.Join(l.sweep(n, false, true), l.isOpen(n)) })
 }
 
-// with calls f with a socket, nil where the kernel has no nf_tables.
-func (l *leftovers) with(f func(*nftables.Conn) error) error {
+// nfTables are the tables of nf_tables in a namespace, by one question for all of them, and the socket for more.
+type nfTables struct {
+	*nftables.Conn
+	tables []*nftables.Table
+}
+
+// has reports whether there is a table.
+func (n *nfTables) has(t *nftables.Table) bool {
+	return slices.ContainsFunc(n.tables, func(other *nftables.Table) bool { return other.Family == t.Family && other.Name == t.Name })
+}
+
+// with calls f with the tables, none where the kernel has no nf_tables.
+func (l *leftovers) with(f func(*nfTables) error) error {
 	c, err := connect(l.ns)
 	if unsupported(err) {
-		return f(nil)
+		return f(new(nfTables))
 	}
 	if err != nil {
 		return err
 	}
 	defer func() { _ = c.CloseLasting() }()
-	return f(c)
+	tables, err := c.ListTables()
+	if err != nil && !unsupported(err) {
+		return fmt.Errorf("list tables: %w", err)
+	}
+	return f(&nfTables{c, tables})
 }
 
-func (l *leftovers) sweep(c *nftables.Conn, remove, deep bool) error {
+func (l *leftovers) sweep(n *nfTables, remove, deep bool) error {
 	own := "" // the variant that is the backend
 	if l.table != "" {
 		if !deep {
-			return l.sweepTable(c, remove)
+			return l.sweepTable(n, remove)
 		}
 		var err error
 		if own, err = (&tool{}).ownVariant(l.ns); err != nil {
 			return err
 		}
 	}
-	err := l.sweepTable(c, remove)
+	err := l.sweepTable(n, remove)
 	if own != variantNFT {
-		err = errors.Join(err, l.sweepNFT(c, remove))
+		err = errors.Join(err, l.sweepNFT(n, remove))
 	}
 	if deep && own != variantLegacy {
 		err = errors.Join(err, l.sweepLegacy(remove))
@@ -104,8 +119,8 @@ func (l *leftovers) sweep(c *nftables.Conn, remove, deep bool) error {
 }
 
 // sweepTable sweeps the table of the nftables backend.
-func (l *leftovers) sweepTable(c *nftables.Conn, remove bool) error {
-	if c == nil || l.table == "" || !exists(c, &nftables.Table{Name: l.table, Family: nftables.TableFamilyINet}) {
+func (l *leftovers) sweepTable(n *nfTables, remove bool) error {
+	if l.table == "" || !n.has(&nftables.Table{Name: l.table, Family: nftables.TableFamilyINet}) {
 		return nil
 	}
 	if !remove {
@@ -118,28 +133,23 @@ func (l *leftovers) sweepTable(c *nftables.Conn, remove bool) error {
 }
 
 // sweepNFT sweeps the chains of iptables-nft.
-func (l *leftovers) sweepNFT(c *nftables.Conn, remove bool) error {
-	if c == nil || !exists(c, xtableOf("mangle", false)) && !exists(c, xtableOf("mangle", true)) {
+func (l *leftovers) sweepNFT(n *nfTables, remove bool) error {
+	if !n.has(xtableOf("mangle", false)) && !n.has(xtableOf("mangle", true)) {
 		return nil // every rule set has something there
 	}
 	for _, h := range l.halves(variantNFT) {
-		name := h.holds(c)
+		name := h.holds(n)
 		switch {
 		case name == "":
 		case !remove:
 			return fmt.Errorf("%s: chain %s is still there", h.tool, name)
 		default:
-			if err := h.removeNFT(c); err != nil {
+			if err := h.removeNFT(n.Conn); err != nil {
 				return fmt.Errorf("%s: delete chain %s and what belongs to it: %w", h.tool, name, err)
 			}
 		}
 	}
 	return nil
-}
-
-func exists(c *nftables.Conn, t *nftables.Table) bool {
-	_, err := c.ListTableOfFamily(t.Name, t.Family)
-	return err == nil
 }
 
 // xtableOf is a table of iptables-nft.
@@ -153,13 +163,13 @@ func xtableOf(name string, v6 bool) *nftables.Table {
 
 // holds is the name of a chain of the half that iptables-nft has, but for those in filter, which are not only of the
 // iptables backend (see open).
-func (h *half) holds(c *nftables.Conn) string {
+func (h *half) holds(n *nfTables) string {
 	for _, t := range h.tables {
-		if t.name == "filter" {
+		if t.name == "filter" || !n.has(h.nftTable(t)) {
 			continue
 		}
 		for _, ch := range t.chains {
-			if _, err := c.ListChain(h.nftTable(t), ch.name); err == nil {
+			if _, err := n.ListChain(h.nftTable(t), ch.name); err == nil {
 				return ch.name
 			}
 		}

@@ -227,10 +227,10 @@ func markUsersLegacy(t *tool, table, text string, bits uint32) (users []MarkUser
 // rules tells whether what belongs to pods passes all the same. It is an error if one cannot be listed.
 func ClosedForward(ns Namespace) (programs []string, err error) {
 	l := &leftovers{ns: ns}
-	err = l.with(func(c *nftables.Conn) error {
+	err = l.with(func(n *nfTables) error {
 		var errs []error
 		for _, variant := range []string{variantNFT, variantLegacy} {
-			closed, err := l.closed(c, variant)
+			closed, err := l.closed(n, variant)
 			errs = append(errs, err)
 			for i, is := range closed {
 				if is {

@@ -105,14 +105,14 @@ func (t *table) Apply() error {
 	}
 	defer func() { _ = c.CloseLasting() }()
 	if t.shared {
-		if state, err := t.look(c); err != nil || state == nil {
+		if state, err := t.compare(c); err != nil || state == nil {
 			return err
 		}
 	}
 	exists := false
 	for range attempts {
 		if exists {
-			if state, err := t.look(c); err != nil || state == nil {
+			if state, err := t.compare(c); err != nil || state == nil {
 				return err
 			}
 			c.DelTable(t.netlink())
@@ -187,19 +187,14 @@ func (t *table) Verify() error {
 		return err
 	}
 	defer func() { _ = c.CloseLasting() }()
-	return errors.Join(t.look(c))
-}
-
-// look returns what differs, nil if nothing does.
-func (t *table) look(c *nftables.Conn) (state, err error) {
-	state, err = t.compare(c)
+	state, err := t.compare(c)
 	if state == nil && err == nil {
 		state, err = t.comparePolicies(c)
 	}
-	return state, err
+	return errors.Join(state, err)
 }
 
-// compare tells whether all rules are there.
+// compare tells whether all rules are there, which is all that an ADD asks.
 func (t *table) compare(c *nftables.Conn) (state, err error) {
 	var missing, other []string
 	nt := t.netlink()

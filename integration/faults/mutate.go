@@ -232,6 +232,8 @@ func (b *breaker) nft() {
 		case words[0] == "type":
 			base = true
 			b.add("policy of "+chain, fmt.Sprintf("nft chain %s %s '{ policy drop; }'", table, chain), "chain "+table+" "+chain+" has policy drop, not accept")
+			// An ADD does not ask for policies: diagnose --fix repairs them.
+			b.found[len(b.found)-1].Repair = fmt.Sprintf("%snft chain %s %s '{ policy accept; }'", b.in, table, chain)
 		case chain != "" && (base || words[0] != "}"):
 			rules++
 			handle := fmt.Sprintf(`$(%snft -a list chain %s %s | sed -n 's/.*# handle //p' | sed -n %dp)`, b.in, table, chain, rules+1)
