@@ -289,7 +289,9 @@ func (i *interval) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-func (*interval) accepted() string { return `a duration greater than 0 and up to 10s, as in "1s" or "500ms"` }
+func (*interval) accepted() string {
+	return `a duration greater than 0 and up to 10s, as in "1s" or "500ms"`
+}
 
 // tableID is the id of a routing table that is not one of the kernel's own.
 type tableID struct{ to *int }
@@ -307,7 +309,9 @@ func (t tableID) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-func (tableID) accepted() string { return "a whole number from 1 to 252, or from 256 to " + decimal(maxTable) }
+func (tableID) accepted() string {
+	return "a whole number from 1 to 252, or from 256 to " + decimal(maxTable)
+}
 
 // runtimeMAC takes the mac of runtimeConfig. Whatever else is there is the runtime's business.
 type runtimeMAC struct{ to *string }

@@ -64,6 +64,10 @@ type Firewall interface {
 	Node(ns Namespace, n Node) Change
 	// Pod is the rule set in a pod. Its Revert deletes it.
 	Pod(ns Namespace, p Pod) Change
+	// Services is the rule set of a network of veth on the node. Its Revert does nothing, as Node's.
+	Services(ns Namespace, s Services) Change
+	// Replies is the rule set of veth or router in a pod. Its Revert deletes it.
+	Replies(ns Namespace, r Replies) Change
 	// Probe tells whether the backend works in a namespace, changing nothing.
 	Probe(ns Namespace) error
 }

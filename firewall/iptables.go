@@ -167,7 +167,7 @@ func (h *half) apply(shared bool) error {
 			return err
 		}
 	}
-	return fmt.Errorf("%s: chains %s-*: %w", h.tool, podChains, ErrChanging)
+	return fmt.Errorf("%s: chains of %s: %w", h.tool, h.owner, ErrChanging)
 }
 
 // differs tells whether there is anything of which this process would not have written.
@@ -323,7 +323,7 @@ func (h *half) remove() error {
 			return err
 		}
 	}
-	return fmt.Errorf("%s: chains %s-*: %w", h.tool, podChains, ErrChanging)
+	return fmt.Errorf("%s: chains of %s: %w", h.tool, h.owner, ErrChanging)
 }
 
 // seen is what was found of a half: one for each of its tables.

@@ -273,7 +273,7 @@ func (b nftBackend) Probe(ns Namespace) error {
 	if err != nil {
 		return fmt.Errorf("%w: list tables: %w", ErrUnavailable, err)
 	}
-	if slices.ContainsFunc(tables, func(t *nftables.Table) bool { return strings.HasPrefix(t.Name, podTable) }) {
+	if slices.ContainsFunc(tables, func(t *nftables.Table) bool { return strings.HasPrefix(t.Name, "veth") }) {
 		return nil
 	}
 	if err := b.try(); err != nil {
