@@ -31,6 +31,9 @@ type Plugin struct {
 	Name  string
 	About string // one line: what it is for
 
+	// Skip tells from the configuration alone that ADD passes prevResult on as it is, and CHECK has nothing to check:
+	// it is asked before anything is looked at. Nil: never.
+	Skip func(config []byte) bool
 	// Add plans the attachment and completes the request's Result.
 	Add func(*Request) (*Plan, error)
 	// Check plans the attachment as it should be by now.
@@ -82,6 +85,9 @@ type run struct {
 func (m *run) verb(name string, needs need, do func(*Request) error) func(*skel.CmdArgs) error {
 	return func(args *skel.CmdArgs) error {
 		start := time.Now()
+		if m.Skip != nil && needs != 0 && m.Skip(args.StdinData) {
+			return m.pass(name, args.StdinData)
+		}
 		r, err := newRequest(name, args, needs)
 		m.version = r.Version
 		if err == nil {
@@ -111,6 +117,26 @@ func (m *run) add(r *Request) error {
 		return errors.Join(err, plan.Revert())
 	}
 	_, err = os.Stdout.Write(out)
+	return err
+}
+
+// pass prints prevResult as it came, which is in the version of the configuration.
+func (m *run) pass(verb string, config []byte) error {
+	var conf struct {
+		CNIVersion string          `json:"cniVersion"`
+		PrevResult json.RawMessage `json:"prevResult"`
+	}
+	if err := json.Unmarshal(config, &conf); err != nil {
+		return toCNI(Errorf(CodeConfig, "decode the configuration: %w", err))
+	}
+	m.version = conf.CNIVersion
+	if len(conf.PrevResult) == 0 || string(conf.PrevResult) == "null" {
+		return toCNI(errNoPrevResult)
+	}
+	if verb != "ADD" {
+		return nil
+	}
+	_, err := os.Stdout.Write(append(conf.PrevResult, '\n'))
 	return err
 }
 

@@ -34,6 +34,8 @@ type LinkAttrs struct {
 	MAC   net.HardwareAddr
 	L3S   bool // an ipvlan in mode l3s
 
+	AltNames []string // further names
+
 	Running bool // up, with a carrier, and what is sent goes out
 	NoARP   bool // it has no neighbours to ask for by ARP or ND: an ipvlan in mode l3 or l3s
 
@@ -56,22 +58,32 @@ func (l *Link) Index() (int, error) {
 
 // Attrs asks the kernel for the interface, by name. The error wraps ErrNoLink when there is none.
 func (l *Link) Attrs() (*LinkAttrs, error) {
-	// The statistics are most of an answer.
-	const skipStats = 1 << 3 // RTEXT_FILTER_SKIP_STATS
-	m, err := l.NS.get(unix.RTM_GETLINK, nl.NewIfInfomsg(unix.AF_UNSPEC), attr(unix.IFLA_IFNAME, nl.ZeroTerminated(l.Name)), attr32(unix.IFLA_EXT_MASK, skipStats))
 	l.index = 0
-	if errors.Is(err, unix.ENODEV) {
-		return nil, fmt.Errorf("interface %s: %w", l.Name, ErrNoLink)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("interface %s: %w", l.Name, err)
-	}
-	attrs, err := parseLink(m)
+	attrs, err := l.NS.link(l.Name, nl.NewIfInfomsg(unix.AF_UNSPEC), attr(unix.IFLA_IFNAME, nl.ZeroTerminated(l.Name)))
 	if err != nil {
 		return nil, err
 	}
 	l.index = attrs.Index
 	return attrs, nil
+}
+
+// LinkAt asks the kernel for the interface of an index. The error wraps ErrNoLink when there is none.
+func (n *Namespace) LinkAt(index int) (*LinkAttrs, error) {
+	return n.link(fmt.Sprint("of index ", index), ifinfo(index, 0))
+}
+
+// link asks the kernel for one interface.
+func (n *Namespace) link(name string, which ...nl.NetlinkRequestData) (*LinkAttrs, error) {
+	// The statistics are most of an answer.
+	const skipStats = 1 << 3 // RTEXT_FILTER_SKIP_STATS
+	m, err := n.get(unix.RTM_GETLINK, append(which, attr32(unix.IFLA_EXT_MASK, skipStats))...)
+	if errors.Is(err, unix.ENODEV) {
+		return nil, fmt.Errorf("interface %s: %w", name, ErrNoLink)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("interface %s: %w", name, err)
+	}
+	return parseLink(m)
 }
 
 func parseLink(m []byte) (*LinkAttrs, error) {
@@ -90,6 +102,14 @@ func parseLink(m []byte) (*LinkAttrs, error) {
 			l.Peer = int(uint32Of(a.Value))
 		case unix.IFLA_IFALIAS:
 			l.Alias = nl.BytesToString(a.Value)
+		case unix.IFLA_PROP_LIST, unix.IFLA_PROP_LIST | unix.NLA_F_NESTED:
+			names, err := nl.ParseRouteAttr(a.Value)
+			if err != nil {
+				return nil, fmt.Errorf("parse an interface: %w", err)
+			}
+			for _, n := range names {
+				l.AltNames = append(l.AltNames, nl.BytesToString(n.Value))
+			}
 		case unix.IFLA_GROUP:
 			l.Group = uint32Of(a.Value)
 		case unix.IFLA_MTU:

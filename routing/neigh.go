@@ -72,6 +72,19 @@ func (n *Neigh) Revert() error {
 	if !n.added {
 		return nil
 	}
+	return (&NoNeigh{n}).Apply()
+}
+
+// NoNeigh is the absence of a neighbour.
+type NoNeigh struct{ *Neigh }
+
+// String is the line of ip-neighbour(8).
+func (n *NoNeigh) String() string {
+	return n.Dev.NS.line("ip neigh del %s dev %s", n.Addr, n.Dev.Name)
+}
+
+// Apply deletes the neighbour. It is no error if it, or the interface, is already gone.
+func (n *NoNeigh) Apply() error {
 	msg, err := n.message(0)
 	if errors.Is(err, ErrNoLink) {
 		return nil
@@ -85,6 +98,17 @@ func (n *Neigh) Revert() error {
 	}
 	return err
 }
+
+// Verify tells whether the neighbour is gone.
+func (n *NoNeigh) Verify() error {
+	if n.Neigh.Verify() == nil {
+		return fmt.Errorf("neighbour %s is still there on %s", n.Addr, n.Dev.Name)
+	}
+	return nil
+}
+
+// Revert does nothing: what is gone was ours.
+func (*NoNeigh) Revert() error { return nil }
 
 // An ndmsg is struct ndmsg of linux/neighbour.h.
 type ndmsg struct {

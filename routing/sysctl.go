@@ -15,6 +15,8 @@ type Sysctls struct {
 	NS     *Namespace
 	Dir    string // with slashes, since interface names may hold dots: net/ipv4/conf/eth0.100
 	Values []Value
+	// Shared keeps Revert from writing back: others may rely on the values meanwhile.
+	Shared bool
 
 	changed []Value // as they were before
 }
@@ -61,6 +63,9 @@ func (s *Sysctls) Verify() error {
 // Revert writes back, in reverse, what Apply changed. It is no error if a key is gone, with the interface
 // that it was about.
 func (s *Sysctls) Revert() error {
+	if s.Shared {
+		return nil
+	}
 	slices.Reverse(s.changed)
 	err := s.each(s.changed, unix.O_WRONLY, func(fd int, was Value) error { return writeSysctl(fd, was.Value) })
 	if errors.Is(err, fs.ErrNotExist) {
