@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 
@@ -27,15 +28,26 @@ func (n *Neigh) String() string {
 	return n.Dev.NS.line("ip neigh replace %s lladdr %s dev %s nud permanent", n.Addr, n.MAC, n.Dev.Name)
 }
 
-// Apply writes the neighbour over whatever is known of the address on that interface.
+// Apply writes the neighbour over whatever is known of the address on that interface. One that is there as described
+// stays as it is, and Revert leaves it: another may have written it.
 func (n *Neigh) Apply() error {
+	err := n.write(unix.NLM_F_EXCL)
+	if errors.Is(err, fs.ErrExist) {
+		if n.Verify() == nil {
+			return nil
+		}
+		err = n.write(unix.NLM_F_REPLACE)
+	}
+	n.added = n.added || err == nil
+	return err
+}
+
+func (n *Neigh) write(flag int) error {
 	msg, err := n.message(unix.NUD_PERMANENT)
 	if err != nil {
 		return err
 	}
-	n.added = true
-	return n.Dev.NS.request(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE,
-		msg, attr(unix.NDA_DST, n.Addr.AsSlice()), attr(unix.NDA_LLADDR, n.MAC))
+	return n.Dev.NS.request(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|flag, msg, attr(unix.NDA_DST, n.Addr.AsSlice()), attr(unix.NDA_LLADDR, n.MAC))
 }
 
 func (n *Neigh) message(state uint16) (*ndmsg, error) {

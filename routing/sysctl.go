@@ -120,7 +120,17 @@ func (n *Namespace) openSysctl(key string, mode int) (int, error) {
 		}
 		n.sysctls[path] = dir
 	}
-	return unix.Openat(dir, names[3], mode|unix.O_CLOEXEC, 0)
+	fd, err := unix.Openat(dir, names[3], mode|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.EMFILE) && len(n.sysctls) > 1 { // what has to be undone needs one
+		for other, fd := range n.sysctls {
+			if other != path {
+				_ = unix.Close(fd)
+				delete(n.sysctls, other)
+			}
+		}
+		fd, err = unix.Openat(dir, names[3], mode|unix.O_CLOEXEC, 0)
+	}
+	return fd, err
 }
 
 // These two are package os without its poller: procfs says that sysctls can be polled, and to register

@@ -55,6 +55,15 @@ func New(t *testing.T, script string) *World {
 	return w
 }
 
+// NewPod is another pod on the same node.
+func (w *World) NewPod(t *testing.T) *World {
+	t.Helper()
+	other := *w
+	other.Pod, _ = Namespace(t)
+	other.Sh(t, "pod sh -ec '"+Prepare+"'")
+	return &other
+}
+
 // Prepare is what New does first in each namespace.
 const Prepare = `cd /proc/sys/net/ipv6/conf/default; echo 1 >addr_gen_mode; echo 0 >accept_dad; ip link set lo up`
 

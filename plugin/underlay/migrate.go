@@ -16,11 +16,11 @@ func Moves(mode conflist.MigrateRoute, name string, others []string) bool {
 	if mode != conflist.MigrateByName {
 		return mode == conflist.MigrateAlways
 	}
-	return slices.ContainsFunc(others, func(other string) bool { return before(other, name) })
+	return slices.ContainsFunc(others, func(other string) bool { return Before(other, name) })
 }
 
-// before compares names as people do: eth0, net1, net2, net10.
-func before(a, b string) bool {
+// Before compares names as people do: eth0, net1, net2, net10.
+func Before(a, b string) bool {
 	wordA, numberA := split(a)
 	wordB, numberB := split(b)
 	if wordA != wordB {

@@ -75,14 +75,15 @@ func (f *Family) HijackRoutes(p *plugin.Plan, table *routing.Table, by *routing.
 	}
 }
 
-// ReplyRule makes answers to connections that came in by an interface leave by it, to whomever. The mark is asked for
-// only where a packet begins or ends (iif lo): what the pod hands on takes its usual way, and rp_filter asks so too.
-func (f *Family) ReplyRule(p *plugin.Plan, pod *routing.Namespace, by *routing.Link) {
-	table := pod.Table(TableReply)
-	p.Add(
-		&routing.Route{Table: table, Dst: f.All(), Via: f.Node(), Dev: by},
-		&routing.Rule{NS: pod, V6: f.V6, Pref: PrefReply, Mark: MarkReply, Mask: MarkReply, Iif: "lo", Table: table},
-	)
+// Reply makes answers to connections that came in by an interface leave by it, to whomever.
+func (f *Family) Reply(p *plugin.Plan, pod *routing.Namespace, by *routing.Link) {
+	p.Add(&routing.Route{Table: pod.Table(TableReply), Dst: f.All(), Via: f.Node(), Dev: by}, ReplyRule(pod, f.V6))
+}
+
+// ReplyRule sends what has the mark to the table for answers. The mark is asked for only where a packet begins or ends
+// (iif lo): what the pod hands on takes its usual way, and rp_filter asks so too.
+func ReplyRule(pod *routing.Namespace, v6 bool) *routing.Rule {
+	return &routing.Rule{NS: pod, V6: v6, Pref: PrefReply, Mark: MarkReply, Mask: MarkReply, Iif: "lo", Table: pod.Table(TableReply)}
 }
 
 // Copies are the routes of the interface in its own table.

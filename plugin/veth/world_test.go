@@ -45,6 +45,7 @@ type nic struct {
 	container      string
 	network        string
 	addr4, addr6   string
+	mac            string
 	noIPs, noRoute bool // what prevResult leaves out
 }
 
@@ -57,6 +58,7 @@ func net2(s stack) *nic { return newNIC("net2", 40, s) }
 func newNIC(name string, number int, s stack) *nic {
 	return &nic{
 		stack: s, name: name, number: number, container: id, network: "net-" + name,
+		mac:   "02:00:00:" + fmt.Sprintf("%02x:%02x:53", len(name), number),
 		addr4: fmt.Sprintf("10.10.%d.53", number), addr6: fmt.Sprintf("fd%d::53", number),
 	}
 }
@@ -64,7 +66,7 @@ func newNIC(name string, number int, s stack) *nic {
 // make is the script of the interface, as the macvlan plugin leaves it: where there is a default route already, it cannot
 // add another.
 func (n *nic) make() string {
-	s := fmt.Sprintf("ip link add link enp%d name %s netns $POD address 02:00:00:00:%d:53 type macvlan mode bridge; pod ip link set %[2]s up;", n.number, n.name, n.number)
+	s := fmt.Sprintf("ip link add link enp%d name %s netns $POD address %s type macvlan mode bridge; pod ip link set %[2]s up;", n.number, n.name, n.mac)
 	if n.v4 {
 		s += fmt.Sprintf("pod ip addr add %s/24 dev %s; pod ip route add default via 10.10.%d.1 2>&- || :;", n.addr4, n.name, n.number)
 	}
@@ -92,7 +94,7 @@ func (n *nic) prevResult(w *World, version string) map[string]any {
 	}
 	r := map[string]any{
 		"cniVersion": version,
-		"interfaces": []any{map[string]any{"name": n.name, "mac": fmt.Sprintf("02:00:00:00:%d:53", n.number), "sandbox": w.Pod}},
+		"interfaces": []any{map[string]any{"name": n.name, "mac": n.mac, "sandbox": w.Pod}},
 	}
 	if !n.noIPs {
 		r["ips"], r["routes"] = ips, routes
@@ -106,7 +108,7 @@ func newWorld(t *testing.T, s stack, script string, nics ...*nic) *World {
 	t.Helper()
 	setup := ""
 	for _, n := range []int{20, 30, 40} {
-		setup += fmt.Sprintf("ip link add enp%d address 02:00:00:00:01:%[1]d type veth peer name wire%[1]d; ip link set wire%[1]d up; ip link set enp%[1]d up;", n)
+		setup += fmt.Sprintf("ip link add enp%d address 02:00:00:00:01:%[1]d type veth peer name wire%[1]d address 02:00:00:00:99:%[1]d; ip link set wire%[1]d up; ip link set enp%[1]d up;", n)
 		if s.v4 {
 			setup += fmt.Sprintf("ip addr add 10.10.%d.152/24 dev enp%[1]d;", n)
 		}

@@ -57,7 +57,7 @@ func (a *attachment) plan() *plugin.Plan {
 		f.Neighbours(&p, a.podEnd, a.hostMAC)
 		if f.main {
 			f.NodeRoutes(&p, main, a.podEnd)
-			f.ReplyRule(&p, a.pod, a.podEnd)
+			f.Reply(&p, a.pod, a.podEnd)
 		}
 	}
 	p.Add(a.firewall.Replies(a.pod, a.replies()))
