@@ -81,7 +81,7 @@ func (way path) follow(w *World, f lab.Family, p lab.Proto) error {
 // sockets, past its netfilter.
 func (w *World) seen(way path) lab.Pair {
 	direct := w.Config.Plugin == "veth" || w.Config.Flavour == lab.IPVS || w.Options.Parent == lab.IPvlanL3S
-	if direct && strings.HasPrefix(way.to, "svc/") && way.server != "n1" {
+	if direct && way.sees == way.from && strings.HasPrefix(way.to, "svc/") && way.server != "n1" {
 		return w.N1.Addr
 	}
 	return w.machines[way.sees].Addr

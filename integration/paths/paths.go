@@ -84,7 +84,7 @@ func byTheWire(w *World, f lab.Family, p lab.Proto) error {
 // last is first, and in this world that is kube-proxy: where there is a VIP on lo, it chooses that.
 func hairpin(w *World, f lab.Family, p lab.Proto) error {
 	sees := "n1"
-	if firewall, _ := w.Config.Backend.split(); firewall == "iptables" && w.Options.VIP && w.Config.Plugin != "veth" {
+	if firewall, _ := w.Config.Backend.split(); firewall == "iptables" && w.Options.VIP {
 		sees = "vip"
 	}
 	return ask(path{from: "a", to: "svc/a", by: "veth0", server: "a", sees: sees})(w, f, p)

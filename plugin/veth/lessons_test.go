@@ -260,7 +260,7 @@ func TestLesson09Versions(t *testing.T) {
 // TestLesson10OtherName: an interface that is not named net<N> gets the next free table, and keeps it.
 func TestLesson10OtherName(t *testing.T) {
 	first, one, other, two := eth0(dual), net1(dual), newNIC("storage", 40, dual), newNIC("net2", 20, dual)
-	two.addr4, two.addr6 = "10.10.20.54", "fd20::54"
+	two.addr4, two.addr6, two.mac = "10.10.20.54", "fd20::54", "02:00:00:00:77:54"
 	w := newWorld(t, dual, "", first)
 	add(t, w, first)
 	for i, n := range []*nic{one, other, two} {
