@@ -123,6 +123,7 @@ func complete(key string, ours, theirs any) any {
 			switch {
 			case known:
 				o[k] = complete(k, mine, v)
+			case k == "routes": // all of them have been taken away
 			case key != "routes" || !slices.Contains([]string{"mtu", "advmss", "priority", "scope"}, k):
 				o[k] = v
 			}
