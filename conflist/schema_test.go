@@ -35,7 +35,6 @@ func (p *property) UnmarshalJSON(data []byte) error {
 
 // The schemas for editors have the keys of the Go tables, their ranges and their defaults.
 func TestSchema(t *testing.T) {
-	vethHost := func(keyValues ...string) string { return config(keyValues...) }
 	for _, test := range []struct {
 		plugin   string
 		keys     []key
@@ -43,7 +42,7 @@ func TestSchema(t *testing.T) {
 		config   func(...string) string
 		decode   func(string) (any, error)
 	}{
-		{"veth-host", new(VethHost).keys(), []string{"type", "hostInterface", "containerInterface"}, vethHost, func(s string) (any, error) {
+		{"veth-host", new(VethHost).keys(), []string{"type", "hostInterface", "containerInterface"}, config, func(s string) (any, error) {
 			return DecodeVethHost([]byte(s))
 		}},
 		{"veth", newUnderlay("veth").keys(), []string{"type", "overlay_hijack_subnet", "service_hijack_subnet"}, underlayConfig, func(s string) (any, error) {

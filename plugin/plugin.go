@@ -19,6 +19,8 @@ import (
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/containernetworking/cni/pkg/version"
+
+	"underlay-cni/conflist"
 )
 
 // Version is the release, set by the linker.
@@ -59,6 +61,9 @@ func Main(p Plugin) (status int) {
 	if err := os.Setenv("CNI_NETNS_OVERRIDE", "1"); err != nil {
 		return m.fail(err)
 	}
+	if err := m.readable(); err != nil {
+		return m.fail(err)
+	}
 	funcs := skel.CNIFuncs{
 		Add:    m.verb("ADD", needsPod|needsResult, m.add),
 		Check:  m.verb("CHECK", needsPod|needsResult, m.check),
@@ -72,6 +77,31 @@ func Main(p Plugin) (status int) {
 		return m.fail(err)
 	}
 	return 0
+}
+
+// readable looks at the configuration before skel does, which says of text that is not JSON no more than the first
+// character that is wrong: people write comments, and look for the line. skel gets the same text to read.
+func (*run) readable() error {
+	if command := os.Getenv("CNI_COMMAND"); command == "" || command == "VERSION" {
+		return nil // skel reads nothing then
+	}
+	text, err := io.ReadAll(os.Stdin)
+	if err != nil {
+		return types.NewError(types.ErrIOFailure, "read the configuration: "+err.Error(), "")
+	}
+	if err := conflist.Valid(text); err != nil {
+		return types.NewError(types.ErrDecodingFailure, err.Error(), "")
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return types.NewError(types.ErrIOFailure, "pass the configuration on: "+err.Error(), "")
+	}
+	go func() {
+		_, _ = w.Write(text)
+		_ = w.Close()
+	}()
+	os.Stdin = r
+	return nil
 }
 
 // A run is one call of Main.

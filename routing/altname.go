@@ -77,11 +77,8 @@ func (n *NoAltName) String() string {
 
 // Apply deletes the name. It is no error if it, or the interface, is already gone.
 func (n *NoAltName) Apply() error {
-	if err := n.AltName.Verify(); err != nil {
-		return nil
-	}
 	err := n.write(unix.RTM_DELLINKPROP, 0)
-	if errors.Is(err, ErrNoLink) || errors.Is(err, unix.ENODEV) {
+	if errors.Is(err, ErrNoLink) || errors.Is(err, unix.ENODEV) || n.Verify() == nil {
 		return nil
 	}
 	return err

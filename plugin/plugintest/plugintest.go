@@ -25,7 +25,7 @@ func Main(m *testing.M, bin *string) int {
 	dir, err := os.MkdirTemp("", "plugin")
 	if err == nil {
 		defer func() { _ = os.RemoveAll(dir) }()
-		build := exec.Command("go", "build", "-buildvcs=false", "-o", dir, ".")
+		build := exec.Command("go", "build", "-buildvcs=false", "-o", dir, ".") //nolint:gosec // a directory of the test's own
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		build.Stderr = os.Stderr
 		err = build.Run()
@@ -83,15 +83,27 @@ func Namespace(t *testing.T) (path string, fd int) {
 	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd), fd
 }
 
-// onNode starts a process on the node.
-func (w *World) onNode(f func() error) error {
+// OnNode runs f on a thread of the node: a process that it starts, or a socket that it opens, is there.
+func (w *World) OnNode(f func() error) error { return within(w.nodeFD, f) }
+
+// InPod is the same in the pod.
+func (w *World) InPod(f func() error) error {
+	fd, err := unix.Open(w.Pod, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return within(fd, f)
+}
+
+func within(netns int, f func() error) error {
 	runtime.LockOSThread()
 	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(home)
-	if err := unix.Setns(w.nodeFD, unix.CLONE_NEWNET); err != nil {
+	if err := unix.Setns(netns, unix.CLONE_NEWNET); err != nil {
 		return err
 	}
 	err = f()
@@ -105,11 +117,11 @@ func (w *World) onNode(f func() error) error {
 // Sh runs a script on the node: the function "pod" runs a command in the pod, and $POD is the path of its namespace.
 func (w *World) Sh(t *testing.T, script string) string {
 	t.Helper()
-	cmd := exec.Command("unshare", "--mount", "sh", "-ec", `mount -t sysfs none /sys; pod() { nsenter --net=$POD "$@"; }; `+script)
+	cmd := exec.Command("unshare", "--mount", "sh", "-ec", `mount -t sysfs none /sys; pod() { nsenter --net=$POD "$@"; }; `+script) //nolint:gosec // the script is the test's
 	cmd.Env = append(os.Environ(), "POD="+w.Pod)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := w.onNode(cmd.Start)
+	err := w.OnNode(cmd.Start)
 	if err == nil {
 		err = cmd.Wait()
 	}
@@ -171,7 +183,7 @@ func (w *World) Run(t *testing.T, cmd *exec.Cmd, stdin any, env ...string) Answe
 	cmd.Stdin = strings.NewReader(text)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := w.onNode(cmd.Start)
+	err := w.OnNode(cmd.Start)
 	if err == nil {
 		err = cmd.Wait()
 	}

@@ -146,7 +146,8 @@ func (f *Family) Sort(routes []*routing.Route, own *routing.Table, dev *routing.
 func (f *Family) SetHijack(prefixes []netip.Prefix, routes []*routing.Route) {
 	for _, dst := range prefixes {
 		onLink := slices.ContainsFunc(routes, func(r *routing.Route) bool { return r.Dst == dst && !r.HasGateway() && r.InMain() })
-		if dst.Addr().Is6() == f.V6 && !onLink && !(dst.IsSingleIP() && slices.Contains(f.Nodes, dst.Addr())) {
+		isNode := dst.IsSingleIP() && slices.Contains(f.Nodes, dst.Addr())
+		if dst.Addr().Is6() == f.V6 && !onLink && !isNode {
 			f.Hijack = append(f.Hijack, dst)
 		}
 	}

@@ -121,7 +121,11 @@ func TestRouteTableStart(t *testing.T) {
 		start, table int
 		script       string
 	}{
-		{1, 1, ""}, {252, 252, ""}, {300, 300, ""}, {512, 513, ""}, {2147483647, 2147483647, ""},
+		{1, 1, ""},
+		{252, 252, ""},
+		{300, 300, ""},
+		{512, 513, ""},
+		{2147483647, 2147483647, ""},
 		{200, 201, "pod ip route add 192.0.2.0/24 dev lo table 200"},
 		{252, 256, "pod ip route add 192.0.2.0/24 dev lo table 252"},
 	} {

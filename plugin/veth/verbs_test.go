@@ -117,3 +117,29 @@ func withoutDefault(lines []string) []string {
 		return strings.Contains(line, " dev net") || strings.Contains(line, "net1@") || strings.Contains(line, "net2@")
 	})
 }
+
+// TestNoRouter: in the pod, what comes in by the wire is not handed on to the node, though a new network namespace has
+// forwarding on where the node has it.
+func TestNoRouter(t *testing.T) {
+	n := eth0(only4)
+	w := newWorld(t, only4, "pod sysctl -qw net.ipv4.ip_forward=1", n)
+	// A neighbour that has the pod as its next hop to a Service.
+	thief := w.NewPod(t)
+	other := *n
+	other.addr4, other.mac = "10.10.20.66", "02:00:00:00:66:66"
+	thief.Sh(t, other.make()+"pod ip route replace default via 10.10.20.53")
+	// What the node gets by the host end, it counts.
+	count := func() string { return w.Sh(t, "nft list chain ip count prerouting | grep -o 'packets [0-9]*'") }
+	for _, forwarding := range []bool{false, true} {
+		add(t, w, n)
+		w.Sh(t, "nft 'table ip count { chain prerouting { type filter hook prerouting priority raw; ip daddr 172.96.0.10 iifname \""+hostEnd(id)+"\" counter; }; }'")
+		if forwarding { // the proof that the way is there
+			w.Sh(t, "pod sysctl -qw net.ipv4.conf.eth0.forwarding=1")
+		}
+		thief.Sh(t, `pod bash -c "echo x >/dev/udp/172.96.0.10/9; echo x >/dev/tcp/10.10.20.53/9" 2>&- || :`) // the second is refused, so the first has met its end
+		if got, want := count(), map[bool]string{false: "packets 0\n", true: "packets 1\n"}[forwarding]; got != want {
+			t.Errorf("forwarding %t: got %s", forwarding, got)
+		}
+		w.Sh(t, "nft delete table ip count")
+	}
+}

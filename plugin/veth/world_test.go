@@ -40,13 +40,13 @@ var (
 // A nic is an interface of a pod, on a wire of its own of the node.
 type nic struct {
 	stack
-	name           string
-	number         int // of the wire: 10.10.<number>.0/24 and fd<number>::/64
-	container      string
-	network        string
-	addr4, addr6   string
-	mac            string
-	noIPs, noRoute bool // what prevResult leaves out
+	name         string
+	number       int // of the wire: 10.10.<number>.0/24 and fd<number>::/64
+	container    string
+	network      string
+	addr4, addr6 string
+	mac          string
+	noIPs        bool // prevResult leaves them out
 }
 
 const id = "5d0f2e6d7c7a4b6b9c1de8d5a0f1b2c3"

@@ -202,7 +202,7 @@ func (a *attachment) lookAtPair(*plugin.Request) error {
 
 // lookAtNode reads the node's addresses, and sorts those of both sides by family. A family that one of them does not
 // have is left out.
-func (a *attachment) lookAtNode(r *plugin.Request) (err error) {
+func (a *attachment) lookAtNode(*plugin.Request) (err error) {
 	if a.nodeAddrs, err = underlay.NodeAddresses(a.node); err != nil {
 		return fmt.Errorf("look at the node: %w", err)
 	}

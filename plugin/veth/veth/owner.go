@@ -16,10 +16,10 @@ const podEnd = "veth0"
 
 // A pair is the veth pair of a pod, as an attachment makes it if the pod has none, out of the container's id alone.
 type pair struct {
-	hostEnd           string
-	hostMAC, podMAC   net.HardwareAddr
-	alias, groupAlias string
-	group             uint32 // stands for the network, in the firewall
+	hostEnd         string
+	hostMAC, podMAC net.HardwareAddr
+	alias           string
+	group           uint32 // stands for the network, in the firewall
 }
 
 func pairOf(a plugin.Attachment) pair {

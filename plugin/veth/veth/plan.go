@@ -105,11 +105,13 @@ func (a *attachment) nodeSysctls(p *plugin.Plan) {
 	}
 }
 
-// podSysctls makes every rp_filter work: the way back is looked up as the packet is, with its mark.
+// podSysctls makes every rp_filter work: the way back is looked up as the packet is, with its mark. And a neighbour on
+// the wire that takes the pod for a router gets nothing by veth0: a new network namespace has the node's forwarding in
+// IPv4, which is on. What wants to forward in the pod turns it on by itself, afterwards.
 func (a *attachment) podSysctls(p *plugin.Plan) {
 	p.Add(
 		&routing.Sysctls{NS: a.pod, Dir: v4conf + "all", Values: underlay.Values(a.rpFilter())},
-		&routing.InetConf{Dev: a.eth, Values: underlay.Values(a.rpFilter())},
+		&routing.InetConf{Dev: a.eth, Values: underlay.Values(a.rpFilter(), "forwarding=0")},
 		&routing.InetConf{Dev: a.podEnd, Values: underlay.Values(a.rpFilter(), "src_valid_mark=1", "accept_redirects=0")},
 	)
 	if a.family(true) == nil {
