@@ -196,6 +196,7 @@ func TestPlanLog(t *testing.T) {
 // TestCodes: each kind of change has a code of its own.
 func TestCodes(t *testing.T) {
 	for code, changes := range map[uint][]Change{
+		CodeLink:     {&routing.LinkMAC{}},
 		CodeVeth:     {&routing.Veth{}, &routing.LinkUp{}, &routing.NoLink{}},
 		CodeRoute:    {&routing.Route{}, &routing.NoRoute{}, &routing.SpareRoute{}, &routing.Source{}},
 		CodeRule:     {&routing.Rule{}, &routing.NoRule{}, &routing.NoIif{}},

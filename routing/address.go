@@ -3,7 +3,6 @@ package routing
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"slices"
 
@@ -118,90 +117,31 @@ func Usable(all []Address) []Address {
 	return usable
 }
 
-// A LinkAddress is an address of an interface that nobody else is to know: its scope is link, and IPv6 does no
-// duplicate address detection for it.
-type LinkAddress struct {
-	Addr netip.Addr
-	Dev  *Link
-}
-
-func (l *LinkAddress) prefix() netip.Prefix { return netip.PrefixFrom(l.Addr, l.Addr.BitLen()) }
-
-// String is the line of ip-address(8).
-func (l *LinkAddress) String() string {
-	nodad := ""
-	if l.Addr.Is6() {
-		nodad = " nodad"
-	}
-	return l.Dev.NS.line("ip %saddr replace %s dev %s scope link%s", familyOf(l.Addr).flag(), l.prefix(), l.Dev.Name, nodad)
-}
-
-// Apply adds the address. It is no error if the interface has it already.
-func (l *LinkAddress) Apply() error {
-	index, err := l.Dev.Index()
-	if err != nil {
-		return err
-	}
-	msg := nl.NewIfAddrmsg(int(familyOf(l.Addr)))
-	msg.Index, msg.Prefixlen, msg.Scope = uint32(index), uint8(l.Addr.BitLen()), unix.RT_SCOPE_LINK
-	parts := []nl.NetlinkRequestData{msg, attr(unix.IFA_LOCAL, l.Addr.AsSlice()), attr(unix.IFA_ADDRESS, l.Addr.AsSlice())}
-	if l.Addr.Is6() {
-		parts = append(parts, attr32(unix.IFA_FLAGS, unix.IFA_F_NODAD))
-	}
-	err = l.Dev.NS.request(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, parts...)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	return err
-}
-
-// Verify tells whether the interface has the address.
-func (l *LinkAddress) Verify() error {
-	addrs, err := l.Dev.NS.Addresses(l.Dev)
-	if err != nil {
-		return err
-	}
-	if !slices.ContainsFunc(addrs, func(a Address) bool { return a.Prefix == l.prefix() }) {
-		return fmt.Errorf("address is missing: %s on %s", l.prefix(), l.Dev.Name)
-	}
-	return nil
-}
-
-// Revert does nothing: the address goes with the pair that the interface is an end of.
-func (*LinkAddress) Revert() error { return nil }
-
-// SourceTo is the address that the kernel sends from to a destination. It is not valid if there is no way there.
-func (n *Namespace) SourceTo(dst netip.Addr) (netip.Addr, error) {
-	msg := rtmsg(familyOf(dst), 0)
-	msg.Dst_len = uint8(dst.BitLen())
-	m, err := n.get(unix.RTM_GETROUTE, msg, attr(unix.RTA_DST, dst.AsSlice()))
-	for _, no := range []error{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EINVAL, unix.EACCES, unix.EAFNOSUPPORT, unix.EOPNOTSUPP, unix.ENODEV} {
-		if errors.Is(err, no) {
-			return netip.Addr{}, nil
-		}
-	}
-	if err != nil {
-		return netip.Addr{}, fmt.Errorf("ip route get %s: %w", dst, err)
-	}
-	got, err := parseRoute(m)
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	return got.src, nil
-}
-
-// IsLocal reports whether an address is one of the namespace's own, on whatever interface.
+// IsLocal reports whether an address is one of the namespace's own, on whatever interface. In IPv6 one that is still
+// tentative counts, which has no route yet, but not a duplicate.
 func (n *Namespace) IsLocal(addr netip.Addr) (bool, error) {
 	msg := rtmsg(familyOf(addr), 0)
 	msg.Dst_len = uint8(addr.BitLen())
 	m, err := n.get(unix.RTM_GETROUTE, msg, attr(unix.RTA_DST, addr.AsSlice()))
-	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EACCES) {
+	switch {
+	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.EINVAL), errors.Is(err, unix.EACCES):
+	case err != nil:
+		return false, fmt.Errorf("ip route get %s: %w", addr, err)
+	case nl.DeserializeRtMsg(m).Type == unix.RTN_LOCAL:
+		return true, nil
+	}
+	if addr.Is4() {
 		return false, nil
 	}
-	if err != nil {
-		return false, fmt.Errorf("ip route get %s: %w", addr, err)
+	m, err = n.get(unix.RTM_GETADDR, nl.NewIfAddrmsg(int(v6)), attr(unix.IFA_ADDRESS, addr.AsSlice()))
+	if errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EOPNOTSUPP) {
+		return false, nil // the latter from a kernel without IPv6
 	}
-	return nl.DeserializeRtMsg(m).Type == unix.RTN_LOCAL, nil
+	if err != nil {
+		return false, fmt.Errorf("look for %s: %w", addr, err)
+	}
+	a, err := parseAddress(m)
+	return err == nil && !a.Duplicate(), err
 }
 
 func parseAddress(m []byte) (Address, error) {

@@ -24,7 +24,7 @@ func (n *Namespace) Link(name string) *Link { return &Link{NS: n, Name: name} }
 // LinkAttrs are the properties of an interface.
 type LinkAttrs struct {
 	Index int
-	Peer  int // index of the other end of a veth, in its namespace; the parent's of a macvlan
+	Peer  int // index of the other end of a veth, in its namespace; the parent's of a macvlan or an ipvlan
 	Name  string
 	Kind  string // veth, macvlan, …; empty for hardware
 	Alias string

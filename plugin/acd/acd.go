@@ -23,7 +23,7 @@ type Options struct {
 }
 
 // A Conflict is an address that somebody else has, too.
-type Conflict struct {
+type Conflict struct { //nolint:errname // acd.Conflict says it; that it is an error is how Check hands it over
 	Addr  netip.Addr
 	Link  string           // the pod's interface
 	MAC   net.HardwareAddr // of the other; nil where the other has not shown itself
@@ -34,7 +34,7 @@ type Conflict struct {
 func (c *Conflict) Error() string {
 	who := "another machine on the wire"
 	if c.Local != "" {
-		who = "interface " + c.Local
+		who = c.Local
 	}
 	mac := "hardware address unknown"
 	if c.MAC != nil {
@@ -56,13 +56,16 @@ var ErrUndecided = errors.New("not decided in time")
 //
 // All addresses are checked at the same time, by one packet socket. An IPv4 address gets Retries probes, the first at
 // once, the others an Interval apart, and an Interval of listening after the last. For an IPv6 address the kernel
-// decides, if it is at it, within two seconds; where it has decided before, or was told not to, the address gets
-// probes as an IPv4 one does. So the answer comes after Retries × Interval, however many addresses there are, or at
-// most 2.5 s while the kernel still detects; a conflict is known at once.
+// decides, if it is at it (within two seconds); where it has decided before, or was told not to, the address gets
+// probes as an IPv4 one does. Never both at once: a wire that reflects frames would make the kernel take our probe
+// for another's.
+//
+// So the answer comes after Retries × Interval, however many addresses there are, or when the kernel has decided, if
+// that is later, and at the most 2.5 s; a conflict is known at once. To that comes the end of the socket, 8 to 16 ms.
 //
 // The interface must be up (else the error says so) and get a carrier in that time: else the error wraps ErrUndecided,
-// as it does when the kernel does not come to a decision. An interface without neighbours (NOARP: an
-// ipvlan in modes l3 and l3s) has no wire to ask, and only the node and the pod are looked at.
+// as it does when the kernel does not come to a decision. An ipvlan is checked by its parent on the node; in modes l3
+// and l3s it has no neighbours (NOARP) and no wire to ask, and only the node and the pod are looked at.
 func Check(node *routing.Namespace, link *routing.Link, addrs []routing.Address, o Options) error {
 	if o.Interval <= 0 || o.Retries < 1 {
 		return fmt.Errorf("address conflict detection: %d probes every %s; accepted: at least one, and an interval greater than 0", o.Retries, o.Interval)
@@ -78,7 +81,7 @@ func Check(node *routing.Namespace, link *routing.Link, addrs []routing.Address,
 	}
 	err := c.local(node)
 	if err == nil {
-		err = c.wire()
+		err = c.wire(node)
 	}
 	if err == nil || errors.As(err, new(*Conflict)) {
 		return err

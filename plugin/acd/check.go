@@ -109,7 +109,7 @@ func (c *check) localConflict(addr netip.Addr, ns *routing.Namespace, owner stri
 }
 
 // wire asks the other machines.
-func (c *check) wire() error {
+func (c *check) wire(node *routing.Namespace) error {
 	attrs, err := c.link.Attrs()
 	switch {
 	case err != nil:
@@ -126,11 +126,26 @@ func (c *check) wire() error {
 	for i, t := range c.targets {
 		addrs[i] = t.addr
 	}
-	if c.socket, err = listen(c.link, addrs); err != nil {
+	ns, index := c.ear(node, attrs)
+	if c.socket, err = listen(ns, index, addrs); err != nil {
 		return err
 	}
 	defer c.socket.close()
 	return c.run()
+}
+
+// ear is the interface by which to ask and listen. Of an ipvlan it is the parent, which has the same hardware address:
+// an ipvlan gives a pod what names an address of the pod as the target, and the answer to a probe names none.
+func (c *check) ear(node *routing.Namespace, attrs *routing.LinkAttrs) (*routing.Namespace, int) {
+	if attrs.Kind == "ipvlan" {
+		for _, ns := range []*routing.Namespace{node, c.link.NS} {
+			parent, err := ns.LinkAt(attrs.Peer)
+			if err == nil && bytes.Equal(parent.MAC, attrs.MAC) && parent.Kind != attrs.Kind {
+				return ns, parent.Index
+			}
+		}
+	}
+	return c.link.NS, attrs.Index
 }
 
 // run asks and listens until all addresses are done.

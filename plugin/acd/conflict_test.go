@@ -127,7 +127,11 @@ func TestConflict(t *testing.T) {
 		},
 		{
 			name: "IPv6: a neighbour whose kernel detects at the same moment, as does the pod's", addr: pod6, mac: other, each: tentative,
-			begin: func(t *testing.T, w *world) { t.Helper(); detect(t, w.other, "eth0") },
+			begin: func(t *testing.T, w *world) {
+				t.Helper()
+				detect(t, w.other, "eth0")
+				must(t, w.pod.Sysctl(map[string]string{"net/ipv6/neigh/eth0/retrans_time_ms": "2000"})) // two programs run in it
+			},
 			onAsk: func(w *world, _ *port) {
 				_ = w.other.IP("addr del fd20::50/64 dev eth0")
 				_ = w.other.IP("addr add fd20::50/64 dev eth0")
@@ -155,6 +159,7 @@ func TestConflict(t *testing.T) {
 }
 
 func (r rival) run(t *testing.T) {
+	t.Helper()
 	w := newWorld(t, onMacvlan)
 	if r.begin != nil {
 		r.begin(t, w)
@@ -166,7 +171,7 @@ func (r rival) run(t *testing.T) {
 	found := 0
 	for range runs {
 		r.each(t, w)
-		err := w.check(quick)
+		err := w.check(patient)
 		if c, ok := errors.AsType[*acd.Conflict](err); ok {
 			found++
 			mac := net.HardwareAddr.String(c.MAC)
@@ -185,21 +190,11 @@ func (r rival) run(t *testing.T) {
 
 // answer has the other machine do something at each probe for the address, until stop.
 func answer(w *world, p *port, r rival) (stop func()) {
-	done := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			select {
-			case <-done:
-				return
-			default:
-			}
-			if f := p.hear(); asks(f, r.addr) && bytes.Equal(f[6:12], podMAC) {
-				r.onAsk(w, p)
-			}
+	return repeat(func() {
+		if f := p.hear(); asks(f, r.addr) && bytes.Equal(f[6:12], podMAC) {
+			r.onAsk(w, p)
 		}
 	})
-	return func() { close(done); wg.Wait() }
 }
 
 // TestTwoPods: two pods with the same address, at the same moment: neither gets it.
@@ -218,7 +213,7 @@ func TestTwoPods(t *testing.T) {
 				var wg sync.WaitGroup
 				errs := make([]error, 2)
 				for i, one := range []*world{w, two} {
-					wg.Go(func() { errs[i] = one.check(quick) })
+					wg.Go(func() { errs[i] = one.check(patient) })
 				}
 				wg.Wait()
 				// Both have it, so each also answers the other.

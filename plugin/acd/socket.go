@@ -22,14 +22,10 @@ type socket struct {
 	buf   [2048]byte // longer than any packet that claims an address
 }
 
-// listen opens the socket in the namespace of the interface.
-func listen(link *routing.Link, addrs []netip.Addr) (*socket, error) {
-	index, err := link.Index()
-	if err != nil {
-		return nil, err
-	}
+// listen opens the socket on the interface of that index.
+func listen(ns *routing.Namespace, index int, addrs []netip.Addr) (*socket, error) {
 	s := &socket{fd: -1, index: index}
-	err = link.NS.Do(func() (err error) {
+	err := ns.Do(func() (err error) {
 		// Without a protocol it hears nothing until it is bound, and by then it has its filter.
 		s.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 		return err
@@ -42,11 +38,25 @@ func listen(link *routing.Link, addrs []netip.Addr) (*socket, error) {
 			unix.Bind(s.fd, &unix.SockaddrLinklayer{Protocol: bigEndian(protocol), Ifindex: index}),
 		)
 	}
+	for _, a := range addrs {
+		if err == nil && a.Is6() {
+			err = s.join(a)
+		}
+	}
 	if err != nil {
 		s.close()
-		return nil, fmt.Errorf("open a packet socket on %s: %w", link.Name, err)
+		return nil, fmt.Errorf("open a packet socket: %w", err)
 	}
 	return s, nil
+}
+
+// join hears the group to which others send their probes for an address, until the socket is closed. The kernel joins
+// it as well, for an address of its own, but a moment after the address has been added.
+func (s *socket) join(addr netip.Addr) error {
+	group := probe(addr, nil).destination()
+	return unix.SetsockoptPacketMreq(s.fd, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &unix.PacketMreq{
+		Ifindex: int32(s.index), Type: unix.PACKET_MR_MULTICAST, Alen: macSize, Address: group,
+	})
 }
 
 func (s *socket) close() {

@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +26,8 @@ var (
 
 	// quick is for a wire on which an answer takes microseconds.
 	quick = acd.Options{Interval: 20 * time.Millisecond, Retries: 3}
+	// patient is for a machine that has much else to do; who has found a conflict does not wait any longer.
+	patient = acd.Options{Interval: 250 * time.Millisecond, Retries: 3}
 )
 
 // A world is a wire, a bridge, with a node and two machines on it:
@@ -154,6 +159,23 @@ func await(tb testing.TB, what string, so func() bool) {
 	}
 }
 
+// repeat does something over and over, until stop.
+func repeat(f func()) (stop func()) {
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				f()
+			}
+		}
+	})
+	return func() { close(done); wg.Wait() }
+}
+
 // A port is a packet socket of a machine, to hear and to say anything.
 type port struct {
 	fd, index int
@@ -201,4 +223,34 @@ func must(tb testing.TB, err error) {
 	if err != nil {
 		tb.Fatal(err)
 	}
+}
+
+// neighbours is what a machine knows of others: addresses and hardware addresses, whatever the state.
+func neighbours(tb testing.TB, m interface {
+	Run(name string, args ...string) (string, error)
+},
+) string {
+	tb.Helper()
+	out, err := m.Run("ip", "neigh", "show", "nud", "all")
+	must(tb, err)
+	var lines []string
+	for line := range strings.Lines(out) {
+		f := strings.Fields(line)
+		if len(f) > 4 && f[3] == "lladdr" && !netip.MustParseAddr(f[0]).IsMulticast() {
+			lines = append(lines, strings.Join(f[:5], " ")+"\n")
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "")
+}
+
+// known is the hardware address at which the third machine knows an address.
+func (w *world) known(tb testing.TB, addr netip.Addr) string {
+	tb.Helper()
+	for line := range strings.Lines(neighbours(tb, w.third)) {
+		if f := strings.Fields(line); f[0] == addr.String() {
+			return f[4]
+		}
+	}
+	return ""
 }

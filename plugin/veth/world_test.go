@@ -184,6 +184,11 @@ func hostEnd(container string) string {
 	return plugin.Attachment{Network: "veth", ContainerID: container}.HostEnd()
 }
 
+// group is how a network is named in an altname.
+func group(network string) string {
+	return fmt.Sprintf("%08x", plugin.Group("veth\x00"+network))
+}
+
 // golden compares with testdata/name, a text that a reader checks by eye.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
