@@ -68,8 +68,10 @@ type Firewall interface {
 	Services(ns Namespace, s Services) Change
 	// Replies is the rule set of veth or router in a pod. Its Revert deletes it.
 	Replies(ns Namespace, r Replies) Change
-	// Probe tells whether the backend works in a namespace, changing nothing.
-	Probe(ns Namespace) error
+	// Probe tells whether the rule set of a network could be written in a namespace, changing nothing.
+	Probe(ns Namespace, n Node) error
+	// ProbeServices is the same for a network of veth.
+	ProbeServices(ns Namespace, s Services) error
 }
 
 // The names of the backends, as in the configuration.

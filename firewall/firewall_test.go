@@ -515,7 +515,7 @@ func TestOpen(t *testing.T) {
 func TestProbe(t *testing.T) {
 	ns := newNamespace(t)
 	before := ns.generation(t)
-	must(t, open(t).Probe(ns))
+	must(t, open(t).Probe(ns, cni0()))
 	if ns.generation(t) != before || ns.list(t) != "" {
 		t.Error("it has changed something")
 	}
@@ -532,7 +532,7 @@ func TestNoNamespace(t *testing.T) {
 			t.Errorf("Verify: %v", err)
 		}
 	}
-	if err := fw.Probe(ns); !errors.Is(err, unix.EBADF) {
+	if err := fw.Probe(ns, cni0()); !errors.Is(err, unix.EBADF) {
 		t.Errorf("Probe: %v", err)
 	}
 }

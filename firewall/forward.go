@@ -12,9 +12,17 @@ import (
 // backend does not bind another: the rules have to be where the policy is. They come last there, accept nothing but what
 // belongs to pods, and only what no rule of others has decided about; the policy stays what it is for everyone else.
 //
-// It is done when the node's rules are written: a policy that comes later, CHECK finds.
-func (l *leftovers) open() error {
-	return l.eachClosed(func(h *half) error {
+// A policy may come after the node's rules, so every ADD asks, if it costs no process: of iptables-legacy only the one
+// that writes the node's rules does.
+func (l *leftovers) open(wrote bool) error {
+	variants := []string{variantNFT, variantLegacy}
+	if !wrote {
+		variants = variants[:1]
+	}
+	return l.eachClosed(variants, func(h *half) error {
+		if !wrote && h.passing() {
+			return nil
+		}
 		if err := h.apply(true); err != nil {
 			return fmt.Errorf("the policy of FORWARD is DROP, and accepting what belongs to pods there failed: %w", err)
 		}
@@ -24,7 +32,7 @@ func (l *leftovers) open() error {
 
 // isOpen tells what open would have to do.
 func (l *leftovers) isOpen() error {
-	return l.eachClosed(func(h *half) error {
+	return l.eachClosed([]string{variantNFT, variantLegacy}, func(h *half) error {
 		found, err := h.observe()
 		if err == nil && h.compare(h.tables[0], found[0]) != nil {
 			err = fmt.Errorf("the policy of FORWARD is DROP in %s, which drops what belongs to pods; `%[1]s -P FORWARD ACCEPT`, "+
@@ -35,15 +43,31 @@ func (l *leftovers) isOpen() error {
 }
 
 // eachClosed calls f with the rules for FORWARD of each family and variant of iptables that has a policy of DROP, but
-// for those of the backend itself, which has them in any case.
-func (l *leftovers) eachClosed(f func(*half) error) error {
+// for those of the backend itself, which has them in any case. Where the program is missing, nobody can make them.
+func (l *leftovers) eachClosed(variants []string, f func(*half) error) error {
 	if !l.node {
 		return nil
 	}
 	var errs []error
-	for _, variant := range []string{variantNFT, variantLegacy} {
+	for _, variant := range variants {
+		closed, err := l.closed(variant)
+		errs = append(errs, err)
+		if closed == [2]bool{} {
+			continue
+		}
+		if l.table != "" {
+			if own, err := (&tool{}).ownVariant(l.ns); err != nil || own == variant {
+				errs = append(errs, err)
+				continue
+			}
+		}
 		for i, h := range l.halves(variant) {
-			if !h.closed(variant) || l.table != "" && (&tool{v6: i == 1}).ownVariant(l.ns) == variant {
+			if !closed[i] {
+				continue
+			}
+			if !h.tool.orPlain(l.ns) {
+				errs = append(errs, fmt.Errorf("%w: the policy of FORWARD is DROP in %s, which is not here to accept what belongs to pods; "+
+					"install it, or change the policy: `nft list chain %s filter FORWARD`", ErrUnavailable, h.tool, []string{"ip", "ip6"}[i]))
 				continue
 			}
 			h.tables = slices.DeleteFunc(h.tables, func(t xtable) bool { return t.name != "filter" })
@@ -53,25 +77,49 @@ func (l *leftovers) eachClosed(f func(*half) error) error {
 	return errors.Join(errs...)
 }
 
-// closed reports whether the policy of FORWARD is DROP. It starts no process unless iptables-legacy has been used for
-// the table.
-func (h *half) closed(variant string) bool {
-	if variant == variantLegacy {
-		if !legacyTable(h.ns, h.tool.v6, "filter") || !h.tool.orPlain() {
-			return false
+// closed tells for IPv4 and IPv6 whether the policy of FORWARD is DROP. It starts no process unless iptables-legacy has
+// been used for the table; where that program is missing, nobody can tell.
+func (l *leftovers) closed(variant string) (closed [2]bool, err error) {
+	if variant == variantNFT {
+		for i, chain := range filterChains(l.ns, "FORWARD") {
+			closed[i] = chain != nil && chain.Policy != nil && *chain.Policy == nftables.ChainPolicyDrop
 		}
-		rules, err := h.tool.list(h.ns, "filter", "FORWARD")
-		return err == nil && len(rules) > 0 && rules[0] == "-P FORWARD DROP"
+		return closed, nil
 	}
+	var errs []error
+	for i := range closed {
+		t := &tool{v6: i == 1, variant: variantLegacy}
+		if !legacyTable(l.ns, t.v6, "filter") || !t.orPlain(l.ns) {
+			continue
+		}
+		rules, err := t.list(l.ns, "filter", "FORWARD")
+		errs = append(errs, err)
+		closed[i] = len(rules) > 0 && rules[0] == "-P FORWARD DROP"
+	}
+	return closed, errors.Join(errs...)
+}
+
+// passing reports whether iptables-nft's FORWARD jumps to the chain, without a process and a closer look.
+func (h *half) passing() bool {
 	c, err := connect(h.ns)
 	if err != nil {
 		return false
 	}
 	defer func() { _ = c.CloseLasting() }()
-	family := nftables.TableFamilyIPv4
-	if h.tool.v6 {
-		family = nftables.TableFamilyIPv6
+	return len(jumpsTo(c, h.nftTable(h.tables[0]), h.tables[0].chains[0])) > 0
+}
+
+// filterChains are the chains of a name in iptables-nft's filter tables of IPv4 and IPv6, nil where there is none.
+func filterChains(ns Namespace, name string) (chains [2]*nftables.Chain) {
+	c, err := connect(ns)
+	if err != nil {
+		return chains
 	}
-	chain, err := c.ListChain(&nftables.Table{Name: "filter", Family: family}, "FORWARD")
-	return err == nil && chain.Policy != nil && *chain.Policy == nftables.ChainPolicyDrop && h.tool.orPlain()
+	defer func() { _ = c.CloseLasting() }()
+	for i, family := range []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6} {
+		if chain, err := c.ListChain(&nftables.Table{Name: "filter", Family: family}, name); err == nil {
+			chains[i] = chain
+		}
+	}
+	return chains
 }

@@ -119,7 +119,11 @@ func (s *ruleset) Apply() error {
 	if s.refuse != nil {
 		return s.refuse
 	}
-	return s.each(func(h *half) error { return h.apply(s.shared) })
+	err := s.each(func(h *half) error { return h.apply(s.shared) })
+	if err != nil { // nobody can rely on one family alone
+		err = errors.Join(err, s.undo())
+	}
+	return err
 }
 
 func (s *ruleset) wrote() bool {
@@ -408,8 +412,8 @@ func (h *half) observe() (seen, error) {
 	return found, nil
 }
 
-// Probe makes a rule set in a namespace of its own: there is no other way to know which matches and targets the
+// Probe makes the rule set in a namespace of its own: there is no other way to know which matches and targets the
 // kernel and the programs have.
-func (b iptBackend) Probe(Namespace) error {
-	return scratch(func(ns Namespace) error { return b.Node(ns, sample()).Apply() })
+func (b iptBackend) Probe(_ Namespace, n Node) error {
+	return inScratch(func(ns Namespace) Change { return b.Node(ns, n) })
 }

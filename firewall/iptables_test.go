@@ -98,8 +98,8 @@ func TestIPTablesAtOnce(t *testing.T) {
 	}
 }
 
-// TestIPTablesConverges: whatever became of the rules, the next Apply makes them what they should be, beside those of
-// others, and Verify has told what was wrong.
+// TestIPTablesConverges: whatever became of the jumps, the next Apply makes the rules what they should be, beside those of
+// others, and Verify tells what was wrong. What Apply does not look at is right again after a removal.
 func TestIPTablesConverges(t *testing.T) {
 	other := node()
 	other.Masquerade, other.ServiceMark = false, 0x100000
@@ -190,9 +190,9 @@ func TestIPTablesFaults(t *testing.T) {
 }
 
 // natRefused does as it is told until it comes to the table nat.
-const natRefused = `in=$(cat)
-case "$in" in *"*nat"*) ;; *) printf '%s\n' "$in" | exec iptables-nft-restore "$@";; esac
-printf '%s\n' "$in" | sed '/^[*]nat/,$d' | iptables-nft-restore "$@" || exit 1
+const natRefused = `in=$(cat) real=$(basename "$0" -restore)-nft-restore
+case "$in" in *"*nat"*) ;; *) printf '%s\n' "$in" | exec $real "$@";; esac
+printf '%s\n' "$in" | sed '/^[*]nat/,$d' | $real "$@" || exit 1
 echo line $(printf '%s\n' "$in" | grep -n '^[*]nat' | cut -d: -f1) failed >&2
 exit 2`
 

@@ -105,14 +105,14 @@ func (t *table) Apply() error {
 	}
 	defer func() { _ = c.CloseLasting() }()
 	if t.shared {
-		if state, err := t.compare(c); err != nil || state == nil {
+		if state, err := t.look(c); err != nil || state == nil {
 			return err
 		}
 	}
 	exists := false
 	for range attempts {
 		if exists {
-			if state, err := t.compare(c); err != nil || state == nil {
+			if state, err := t.look(c); err != nil || state == nil {
 				return err
 			}
 			c.DelTable(t.netlink())
@@ -128,6 +128,7 @@ func (t *table) Apply() error {
 		case errors.Is(err, fs.ErrNotExist) && exists:
 			exists = false // deleted by somebody else since we looked
 		default:
+			t.added = !exists // it may have been: the answer can get lost
 			return err
 		}
 	}
@@ -186,14 +187,19 @@ func (t *table) Verify() error {
 		return err
 	}
 	defer func() { _ = c.CloseLasting() }()
-	state, err := t.compare(c)
+	return errors.Join(t.look(c))
+}
+
+// look returns what differs, nil if nothing does.
+func (t *table) look(c *nftables.Conn) (state, err error) {
+	state, err = t.compare(c)
 	if state == nil && err == nil {
 		state, err = t.comparePolicies(c)
 	}
-	return errors.Join(state, err)
+	return state, err
 }
 
-// compare returns what differs, nil if nothing does.
+// compare tells whether all rules are there.
 func (t *table) compare(c *nftables.Conn) (state, err error) {
 	var missing, other []string
 	nt := t.netlink()
@@ -247,7 +253,15 @@ func (t *table) comparePolicies(c *nftables.Conn) (state, err error) {
 // Revert deletes the table if Apply created it and nobody else relies on it. It is no error if it is
 // already gone.
 func (t *table) Revert() error {
-	if t.shared || !t.added {
+	if t.shared {
+		return nil
+	}
+	return t.undo()
+}
+
+// undo deletes what Apply has made from nothing.
+func (t *table) undo() error {
+	if !t.added {
 		return nil
 	}
 	c, err := connect(t.ns)
@@ -263,7 +277,11 @@ func (t *table) Revert() error {
 }
 
 // Probe looks for a table of this package, which is proof. Where there is none, it makes one in a namespace of its own.
-func (b nftBackend) Probe(ns Namespace) error {
+func (b nftBackend) Probe(ns Namespace, n Node) error {
+	return b.probe(ns, func(ns Namespace) Change { return b.Node(ns, n) })
+}
+
+func (nftBackend) probe(ns Namespace, set func(Namespace) Change) error {
 	c, err := connect(ns)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
@@ -276,15 +294,10 @@ func (b nftBackend) Probe(ns Namespace) error {
 	if slices.ContainsFunc(tables, func(t *nftables.Table) bool { return strings.HasPrefix(t.Name, "veth") }) {
 		return nil
 	}
-	if err := b.try(); err != nil {
+	if err := inScratch(set); err != nil {
 		return fmt.Errorf("%w: make a table: %w", ErrUnavailable, err)
 	}
 	return nil
-}
-
-// try makes a table in a namespace of its own.
-func (b nftBackend) try() error {
-	return scratch(func(ns Namespace) error { return b.Node(ns, sample()).Apply() })
 }
 
 // connect opens a socket without a deadline. The kernel has answered when it has taken a request, so nobody waits for

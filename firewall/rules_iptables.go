@@ -93,7 +93,9 @@ func postRules(n Node, addr netip.Addr) []xrule {
 	}
 	return []xrule{
 		{service + " -m devgroup " + dstGroup(n), fmt.Sprintf("-j SNAT --to-source %s --random-fully", addr), back},
-		{service + " ! -o veth+", masqueradeFully, back}, // a pod without a gateway: by the main table
+		// What the main table sends out, for a pod without a gateway; not into pods of other networks, whose host ends have
+		// no address to masquerade with.
+		{service + " ! -o veth+", masqueradeFully, back},
 		rest,
 	}
 }

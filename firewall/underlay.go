@@ -156,11 +156,11 @@ func chainPrefix(owner string) string {
 }
 
 func (a *auto) Services(ns Namespace, s Services) Change {
-	return &either{auto: a, nft: a.nft.Services(ns, s), ipt: a.ipt.Services(ns, s)}
+	return &either{auto: a, nft: a.nft.Services(ns, s), ipt: a.ipt.Services(ns, s), try: func(ns Namespace) Change { return nftBackend{}.Services(ns, s) }}
 }
 
 func (a *auto) Replies(ns Namespace, r Replies) Change {
-	return &either{auto: a, nft: a.nft.Replies(ns, r), ipt: a.ipt.Replies(ns, r)}
+	return &either{auto: a, nft: a.nft.Replies(ns, r), ipt: a.ipt.Replies(ns, r), try: func(ns Namespace) Change { return nftBackend{}.Replies(ns, r) }}
 }
 
 func (s *sweeping) Services(ns Namespace, d Services) Change {
@@ -183,3 +183,20 @@ func (s *sweeping) Replies(ns Namespace, r Replies) Change {
 func (nftBackend) nftLeft(string) string { return "" }
 
 func (iptBackend) nftLeft(table string) string { return table }
+
+// ProbeServices tells whether any backend can write the rule set of a network of veth.
+func (a *auto) ProbeServices(ns Namespace, s Services) error {
+	err := a.nft.ProbeServices(ns, s)
+	if err == nil {
+		return nil
+	}
+	return tried(err, a.ipt.ProbeServices(ns, s))
+}
+
+func (b nftBackend) ProbeServices(ns Namespace, s Services) error {
+	return b.probe(ns, func(ns Namespace) Change { return b.Services(ns, s) })
+}
+
+func (b iptBackend) ProbeServices(_ Namespace, s Services) error {
+	return inScratch(func(ns Namespace) Change { return b.Services(ns, s) })
+}

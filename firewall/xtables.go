@@ -21,7 +21,7 @@ type tool struct {
 	v6      bool
 	variant string // "": whatever the machine has chosen; "-nft" or "-legacy"
 
-	ipt *iptables.IPTables // once opened
+	asked bool // for its version, which will do
 }
 
 // String is the name of the program.
@@ -125,29 +125,35 @@ func explain(said, stdin string) string {
 
 // list returns the rules of a chain as `iptables -S` does, nil if there is no such chain.
 func (t *tool) list(ns Namespace, table, chain string) ([]string, error) {
-	rules, err := within(func() (rules []string, err error) {
-		err = ns.Do(func() error {
-			ipt, err := t.open()
-			if err == nil {
-				rules, err = ipt.List(table, chain)
-			}
-			return err
-		})
-		return rules, err
-	})
-	if e, ok := errors.AsType[*iptables.Error](err); ok && (e.IsNotExist() || e.ExitStatus() == 1) {
+	if err := t.known(ns); err != nil {
+		return nil, err
+	}
+	text, err := t.run(ns, "", "", "-w", strconv.Itoa(lockSeconds), "-t", table, "-S", chain)
+	if r, ok := errors.AsType[*refusal](err); ok && r.noChain(chain) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s -t %s -S %s: %w", t, table, chain, err)
 	}
-	return rules, nil
+	return strings.Split(strings.TrimSpace(text), "\n"), nil
 }
 
-// open finds the program and asks for its version, which is a process of its own: not on the way of every ADD.
-func (t *tool) open() (*iptables.IPTables, error) {
-	if t.ipt != nil {
-		return t.ipt, nil
+// noChain reports whether there is no such chain. The exit status is that of other refusals too; and iptables-nft says of
+// a chain that is missing what it says of one with a rule that it cannot read, which only a built-in one may have.
+func (r *refusal) noChain(chain string) bool {
+	builtIn := slices.Contains([]string{"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"}, chain)
+	return strings.Contains(r.said, "No chain/target/match by that name") || strings.Contains(r.said, "does not exist") ||
+		!builtIn && strings.Contains(r.said, "is incompatible, use 'nft' tool")
+}
+
+// known makes sure that the program is one that this package can use, once: it is not on the way of every ADD.
+func (t *tool) known(ns Namespace) error {
+	if t.asked {
+		return nil
+	}
+	// go-iptables waits for its processes without a limit: this one tells whether they end.
+	if _, err := t.run(ns, "", "", "--version"); err != nil {
+		return err
 	}
 	family := iptables.ProtocolIPv4
 	if t.v6 {
@@ -155,53 +161,40 @@ func (t *tool) open() (*iptables.IPTables, error) {
 	}
 	ipt, err := iptables.New(iptables.IPFamily(family), iptables.Timeout(lockSeconds), iptables.Path(t.String()))
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrUnavailable, t, err)
+		return fmt.Errorf("%w: %s: %w", ErrUnavailable, t, err)
 	}
 	if !ipt.HasRandomFully() { // as old as the -w of iptables-restore
 		major, minor, patch := ipt.GetIptablesVersion()
-		return nil, fmt.Errorf("%w: %s %d.%d.%d is too old; accepted: 1.6.2 or newer", ErrUnavailable, t, major, minor, patch)
+		return fmt.Errorf("%w: %s %d.%d.%d is too old; accepted: 1.6.2 or newer", ErrUnavailable, t, major, minor, patch)
 	}
-	t.ipt = ipt
-	return ipt, nil
-}
-
-// within gives up on a function that does not return. go-iptables waits for its processes without a limit.
-func within[T any](f func() (T, error)) (T, error) {
-	type result struct {
-		value T
-		err   error
-	}
-	done := make(chan result, 1)
-	go func() {
-		v, err := f()
-		done <- result{v, err}
-	}()
-	select {
-	case r := <-done:
-		return r.value, r.err
-	case <-time.After(patience):
-		var none T
-		return none, fmt.Errorf("no answer in %s", patience)
-	}
+	t.asked = true
+	return nil
 }
 
 func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-// orPlain takes the program without a suffix where the machine has no other, and reports whether there is any.
-func (t *tool) orPlain() bool {
+// orPlain takes the program without a suffix where the machine has no other and that one is of the same variant, and
+// reports whether there is any.
+func (t *tool) orPlain(ns Namespace) bool {
 	if _, err := exec.LookPath(t.String()); err == nil {
 		return true
 	}
+	plain := &tool{v6: t.v6}
+	if variant, err := plain.ownVariant(ns); err != nil || variant != t.variant {
+		return false
+	}
 	t.variant = ""
-	_, err := exec.LookPath(t.String())
-	return err == nil
+	return true
 }
 
 // ownVariant is what the program without a suffix is.
-func (t *tool) ownVariant(ns Namespace) string {
+func (t *tool) ownVariant(ns Namespace) (string, error) {
 	said, err := t.run(ns, "", "", "--version")
-	if err == nil && strings.Contains(said, "nf_tables") {
-		return variantNFT
+	if err != nil {
+		return "", err
 	}
-	return variantLegacy
+	if strings.Contains(said, "nf_tables") {
+		return variantNFT, nil
+	}
+	return variantLegacy, nil
 }

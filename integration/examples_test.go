@@ -55,9 +55,6 @@ func missing(w *lab.World, list *lab.Conflist) string {
 		if typ == "router" {
 			return "router is not in this release"
 		}
-		if p["firewall"] == "iptables" {
-			return "the iptables backend is not in this release"
-		}
 		ipam, _ := p["ipam"].(map[string]any)
 		if name, ok := ipam["type"].(string); ok {
 			if _, err := os.Stat(filepath.Join(w.Options.Tools, name)); err != nil {

@@ -1,10 +1,12 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"underlay-cni/integration/lab"
@@ -42,8 +44,8 @@ func splitBackend(b paths.Backend) (firewall, variant string) {
 	return firewall, variant
 }
 
-// TestBackend: each backend writes where it should and nowhere else, CHECK finds it there, and DEL leaves the pod's
-// default route. The second ADD of a pod changes nothing.
+// TestBackend: each backend writes where it should and nowhere else, and CHECK finds it there. The second ADD of a pod
+// changes nothing, and after its DEL the next pod can have its address.
 func TestBackend(t *testing.T) {
 	for _, backend := range paths.Backends {
 		for name, stack := range stacks {
@@ -99,6 +101,35 @@ func TestBackendChanges(t *testing.T) {
 				must(t, w.N1.Del(again))
 			})
 		}
+	}
+}
+
+// TestBackendAtOnce: whole ADDs of pods that start at once, the first ones of their node, make the rules once; and when
+// all of them end at once, what they share stays.
+func TestBackendAtOnce(t *testing.T) {
+	for _, backend := range paths.Backends {
+		t.Run(string(backend), func(t *testing.T) {
+			t.Parallel()
+			skipWithout(t, backend)
+			firewall, variant := splitBackend(backend)
+			alone := shared(t, newWorld(t, lab.Options{IPTables: variant, Edit: use(firewall)}))
+			w := newWorld(t, lab.Options{IPTables: variant, Edit: use(firewall)})
+			before := dump(t, w.N1.Namespace)
+			pods := make([]*lab.Pod, 20)
+			for i := range pods {
+				pods[i] = newPod(t, w.N1, fmt.Sprint("p", i))
+			}
+			for _, verb := range []func(*lab.Pod) error{w.N1.Add, w.N1.Check, w.N1.Del} {
+				errs := make([]error, len(pods))
+				var running sync.WaitGroup
+				for i, p := range pods {
+					running.Go(func() { errs[i] = verb(p) })
+				}
+				running.Wait()
+				must(t, errors.Join(errs...))
+			}
+			same(t, "what stays on the node", alone, dump(t, w.N1.Namespace).Since(before))
+		})
 	}
 }
 
@@ -193,8 +224,10 @@ func TestServiceCIDRMissing(t *testing.T) {
 			options.Edit = func(c *lab.Conflist) { edit(c); delete(c.Plugin("veth-host"), "serviceCidr") }
 			w := newWorld(t, options)
 			err := w.N1.Add(newPod(t, w.N1, "a"))
-			if err == nil || !strings.Contains(err.Error(), "serviceCidr: missing") {
-				t.Errorf("want an error about serviceCidr, got %v", err)
+			for verb, err := range map[string]error{"ADD": err, "STATUS": status(w.N1)} {
+				if err == nil || !strings.Contains(err.Error(), "serviceCidr: missing") {
+					t.Errorf("%s: want an error about serviceCidr, got %v", verb, err)
+				}
 			}
 		})
 	}
@@ -245,18 +278,48 @@ func TestForwardDrop(t *testing.T) {
 					skipWithout(t, backend)
 					skipWithout(t, policy)
 					c := paths.Config{Backend: backend, Flavour: lab.Flavour(policy), IPMasq: ipMasq, Options: lab.Options{RPFilter: 1}}
-					c.Prepare = func(n *lab.Node) error {
-						for _, program := range []string{string(policy), strings.Replace(string(policy), "ip", "ip6", 1)} {
-							if _, err := n.Run(program, "-P", "FORWARD", "DROP"); err != nil {
-								return err
-							}
-						}
-						return nil
-					}
+					c.Prepare = func(n *lab.Node) error { return dropForwarded(n, policy) }
 					runRows(t, c)
 				})
 			}
 		}
+	}
+}
+
+func dropForwarded(n *lab.Node, policy paths.Backend) error {
+	var errs []error
+	for _, program := range []string{string(policy), strings.Replace(string(policy), "ip", "ip6", 1)} {
+		_, err := n.Run(program, "-P", "FORWARD", "DROP")
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// TestForwardDropLater: a policy that somebody sets when there are pods already. CHECK tells, and the next ADD lets
+// pods' traffic pass; the one after it changes nothing. Where the policy is iptables-legacy's, telling would cost every
+// ADD a process.
+func TestForwardDropLater(t *testing.T) {
+	for _, backend := range paths.Backends {
+		t.Run(string(backend), func(t *testing.T) {
+			t.Parallel()
+			skipWithout(t, backend)
+			skipWithout(t, paths.IPTablesNFT)
+			firewall, variant := splitBackend(backend)
+			w := newWorld(t, lab.Options{IPTables: variant, Edit: use(firewall)})
+			first := newPod(t, w.N1, "first")
+			must(t, w.N1.Add(first))
+			must(t, dropForwarded(w.N1, paths.IPTablesNFT))
+			if err := w.N1.Check(first); backend != paths.IPTablesNFT && (err == nil || !strings.Contains(err.Error(), "policy of FORWARD is DROP")) {
+				t.Errorf("CHECK: %v", err)
+			}
+			must(t, w.N1.Add(newPod(t, w.N1, "second")))
+			must(t, w.N1.Check(first))
+			after := dump(t, w.N1.Namespace)
+			third := newPod(t, w.N1, "third")
+			must(t, w.N1.Add(third))
+			must(t, w.N1.Del(third))
+			same(t, "the node after a third pod", after, dump(t, w.N1.Namespace))
+		})
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"underlay-cni/integration/lab"
+	"underlay-cni/integration/paths"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden text in testdata")
@@ -33,24 +34,48 @@ func TestDelLeavesTheNodeAsItWas(t *testing.T) {
 				if err := w.N1.KubeProxy(flavour, nil); err != nil {
 					t.Fatal(err)
 				}
-				before := dump(t, w.N1.Namespace)
-
-				p := newPod(t, w.N1, "a")
-				must(t, w.N1.Add(p))
-				must(t, w.N1.Del(p))
-				after := dump(t, w.N1.Namespace)
-				if lost := before.Since(after); len(lost) > 0 {
-					t.Errorf("lost or changed:\n%s", lost)
-				}
-				golden(t, "node-wide-"+name+".txt", after.Since(before).String())
-
-				second := newPod(t, w.N1, "b")
-				must(t, w.N1.Add(second))
-				must(t, w.N1.Del(second))
-				same(t, "the node after a second pod", after, dump(t, w.N1.Namespace))
+				golden(t, "node-wide-"+name+".txt", shared(t, w).String())
 			})
 		}
 	}
+}
+
+// TestDelLeavesNoIPTables is the same for iptables: all that stays are the chains that pods share.
+func TestDelLeavesNoIPTables(t *testing.T) {
+	ours := regexp.MustCompile(`^(rule6? (512|102[235]): |ip6?tables-(nft|legacy) (mangle|nat|filter): (.*VETH-HOST-\d+-|-P )).*`)
+	for _, backend := range []paths.Backend{paths.IPTablesNFT, paths.IPTablesLegacy} {
+		for name, stack := range stacks {
+			t.Run(fmt.Sprintf("%s %s", backend, name), func(t *testing.T) {
+				t.Parallel()
+				skipWithout(t, backend)
+				firewall, variant := splitBackend(backend)
+				w := newWorld(t, lab.Options{Stack: stack, IPTables: variant, Edit: use(firewall)})
+				for _, line := range shared(t, w) {
+					if !ours.MatchString(line) {
+						t.Errorf("left behind: %s", line)
+					}
+				}
+			})
+		}
+	}
+}
+
+// shared is what the first pod leaves on the node for the next ones, after its DEL; a second one leaves no more.
+func shared(t *testing.T, w *lab.World) lab.Dump {
+	t.Helper()
+	before := dump(t, w.N1.Namespace)
+	p := newPod(t, w.N1, "a")
+	must(t, w.N1.Add(p))
+	must(t, w.N1.Del(p))
+	after := dump(t, w.N1.Namespace)
+	if lost := before.Since(after); len(lost) > 0 {
+		t.Errorf("lost or changed:\n%s", lost)
+	}
+	second := newPod(t, w.N1, "b")
+	must(t, w.N1.Add(second))
+	must(t, w.N1.Del(second))
+	same(t, "the node after a second pod", after, dump(t, w.N1.Namespace))
+	return after.Since(before)
 }
 
 // TestDelNeedsNothing: DEL works twice, and whatever has become of the pod's network namespace.

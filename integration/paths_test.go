@@ -29,10 +29,12 @@ func TestPaths(t *testing.T) {
 // paths.
 func TestPathsIPTables(t *testing.T) {
 	for _, backend := range []paths.Backend{paths.IPTablesNFT, paths.IPTablesLegacy} {
-		for _, flavour := range lab.Flavours {
-			for _, ipMasq := range []bool{true, false} {
-				name := fmt.Sprintf("%s kube-proxy %s ipMasq %t", backend, flavour, ipMasq)
-				runTable(t, name, paths.Config{Backend: backend, Flavour: flavour, IPMasq: ipMasq, Options: lab.Options{RPFilter: 1}})
+		for _, parent := range lab.Parents {
+			for _, flavour := range lab.Flavours {
+				for _, ipMasq := range []bool{true, false} {
+					name := fmt.Sprintf("%s %s %s ipMasq %t", backend, parent, flavour, ipMasq)
+					runTable(t, name, paths.Config{Backend: backend, Flavour: flavour, IPMasq: ipMasq, Options: lab.Options{Parent: parent, RPFilter: 1}})
+				}
 			}
 		}
 	}

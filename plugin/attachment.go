@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"hash/fnv"
 	"net"
+	"strings"
 
 	"underlay-cni/routing"
 )
@@ -24,6 +25,12 @@ func (a Attachment) HostEnd() string {
 
 // HostEndPrefix begins the name of every host end.
 const HostEndPrefix = "veth"
+
+// IsHostEnd reports whether a name is one that HostEnd makes. A rule keeps it when the interface has gone.
+func IsHostEnd(name string) bool {
+	digits, ok := strings.CutPrefix(name, HostEndPrefix)
+	return ok && len(digits) == 8 && strings.Trim(digits, "0123456789abcdef") == ""
+}
 
 // Owner is what the host end says about whose it is.
 func (a Attachment) Owner() routing.Owner {

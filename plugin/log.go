@@ -2,8 +2,8 @@ package plugin
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -17,17 +17,41 @@ import (
 )
 
 // LogTo has the request write its log as the configuration says: one line a verb, and one a change at
-// debug. Without options, or where the file cannot be written, there is no log: it never fails a pod.
+// debug. Without options, or where the file cannot be written, there is no log: it never fails a pod, and never holds
+// one up. A request that no runtime has made keeps none.
 func (r *Request) LogTo(o *conflist.LogOptions) {
-	if o == nil {
+	if o == nil || r.log == nil {
 		return
 	}
-	f, err := openLog(o)
-	if err != nil {
+	f := &logFile{LogOptions: o}
+	if f.open() != nil {
 		return
 	}
+	f.prune()
 	r.log = slog.New(slog.NewTextHandler(f, &slog.HandlerOptions{Level: o.Level})).With("verb", r.Verb,
 		"network", r.Network, "container", r.ContainerID, "ifname", r.IfName)
+	if id := traceID(os.Getenv("TRACEPARENT")); id != "" {
+		r.log = r.log.With("trace_id", id)
+	}
+}
+
+// traceID is the id of the trace that the caller is part of, from a traceparent as the W3C's Trace Context has it:
+// 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01. One that is not valid counts for nothing.
+func traceID(parent string) string {
+	const lengths = "2-32-16-2"
+	parts := strings.Split(parent, "-")
+	if len(parts) < 4 || len(parts) > 4 && parts[0] == "00" || parts[0] == "ff" {
+		return ""
+	}
+	for i, want := range strings.Split(lengths, "-") {
+		if fmt.Sprint(len(parts[i])) != want || strings.Trim(parts[i], "0123456789abcdef") != "" {
+			return ""
+		}
+	}
+	if strings.Trim(parts[1], "0") == "" || strings.Trim(parts[2], "0") == "" {
+		return ""
+	}
+	return parts[1]
 }
 
 // logVerb writes the line of the verb.
@@ -39,8 +63,8 @@ func (r *Request) logVerb(took time.Duration, err error) {
 	r.log.LogAttrs(context.Background(), level, "done", attrs...)
 }
 
-// logChange writes the line of a change.
-func logChange(l *slog.Logger, c Change, err error) {
+// logChange writes the line of a change that was made, or undone.
+func logChange(l *slog.Logger, what string, c Change, err error) {
 	ctx := context.Background()
 	if !l.Enabled(ctx, slog.LevelDebug) {
 		return // a line costs more than the change
@@ -49,57 +73,62 @@ func logChange(l *slog.Logger, c Change, err error) {
 	if err != nil {
 		attrs = append(attrs, slog.String("error", err.Error()))
 	}
-	l.LogAttrs(ctx, slog.LevelDebug, "change", attrs...)
+	l.LogAttrs(ctx, slog.LevelDebug, what, attrs...)
 }
 
-// openLog opens the log file to append to, which many short processes do at the same time: each line is
-// one write. (A pipe that nobody reads must not hold the pod up.) A file that has reached its size is put aside first.
-func openLog(o *conflist.LogOptions) (*os.File, error) {
-	if err := os.MkdirAll(filepath.Dir(o.File), 0o750); err != nil {
-		return nil, fmt.Errorf("make the log's directory: %w", err)
-	}
-	for range 2 {
-		f, err := os.OpenFile(o.File, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NONBLOCK, 0o600)
-		if err != nil {
-			return nil, fmt.Errorf("open the log: %w", err)
-		}
-		if !full(f, o) || !putAside(f, o) {
-			return f, nil
-		}
-		_ = f.Close()
-	}
-	return nil, fmt.Errorf("open the log: %w", fs.ErrExist)
+// A logFile is appended to by many short processes at the same time: each line is one write. A file that has reached its
+// size is put aside first, by one process under a lock; those that meet the lock append all the same, so that the file
+// may exceed its size by a line for each process that writes at that moment, and nobody waits.
+type logFile struct {
+	*conflist.LogOptions
+	fd int
 }
 
-func full(f *os.File, o *conflist.LogOptions) bool {
-	info, err := f.Stat()
-	return err == nil && info.Size() >= int64(o.MaxSize)<<20
+// open opens the file. A pipe that nobody reads is an error.
+func (l *logFile) open() (err error) {
+	if err := os.MkdirAll(filepath.Dir(l.File), 0o750); err != nil {
+		return fmt.Errorf("make the log's directory: %w", err)
+	}
+	// Not package os: a pipe that is full would hold up whoever writes to it there.
+	l.fd, err = unix.Open(l.File, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0o600)
+	return err
 }
 
-// putAside renames the log that is open as f, and prunes the old ones. It does nothing, and says so, if
-// another process is at it; the cap is soft.
-func putAside(f *os.File, o *conflist.LogOptions) bool {
-	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
-		return false
+// Write writes one line.
+func (l *logFile) Write(line []byte) (int, error) {
+	var stat unix.Stat_t
+	if unix.Fstat(l.fd, &stat) == nil && stat.Mode&unix.S_IFMT == unix.S_IFREG && stat.Size+int64(len(line)) > int64(l.MaxSize)<<20 {
+		l.next(&stat)
 	}
-	// Somebody else may have renamed it since it was opened: then the name is free or new.
-	opened, err := f.Stat()
-	if err != nil {
-		return false
+	return unix.Write(l.fd, line)
+}
+
+// next goes on with an empty file: it puts the full one aside, unless another process does or has done so.
+func (l *logFile) next(full *unix.Stat_t) {
+	if unix.Flock(l.fd, unix.LOCK_EX|unix.LOCK_NB) != nil {
+		return
 	}
-	if now, err := os.Stat(o.File); err != nil || !os.SameFile(opened, now) {
-		return true
+	var now unix.Stat_t
+	err := unix.Stat(l.File, &now)
+	if err == nil && now.Ino == full.Ino && now.Dev == full.Dev {
+		err = unix.Rename(l.File, l.File+"."+time.Now().UTC().Format("20060102T150405.000000000"))
+		l.prune()
 	}
-	if os.Rename(o.File, o.File+"."+time.Now().UTC().Format("20060102T150405.000000000")) != nil {
-		return false
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		_ = unix.Flock(l.fd, unix.LOCK_UN)
+		return
 	}
-	prune(o)
-	return true
+	old := l.fd
+	if l.open() != nil {
+		l.fd = old // better there than nowhere
+	} else {
+		_ = unix.Close(old)
+	}
 }
 
 // prune deletes the old log files that are too many or too old. Their names sort by time.
-func prune(o *conflist.LogOptions) {
-	dir, err := os.Open(filepath.Dir(o.File))
+func (l *logFile) prune() {
+	dir, err := os.Open(filepath.Dir(l.File))
 	if err != nil {
 		return
 	}
@@ -107,16 +136,16 @@ func prune(o *conflist.LogOptions) {
 	names, _ := dir.Readdirnames(-1) // os.ReadDir would sort more than names, which is 10 KB of every plugin
 	var old []string
 	for _, name := range names {
-		if strings.HasPrefix(name, filepath.Base(o.File)+".2") {
-			old = append(old, filepath.Join(filepath.Dir(o.File), name))
+		if strings.HasPrefix(name, filepath.Base(l.File)+".2") {
+			old = append(old, filepath.Join(filepath.Dir(l.File), name))
 		}
 	}
 	slices.Sort(old)
 	slices.Reverse(old)
-	oldest := time.Now().AddDate(0, 0, -o.MaxAge)
+	oldest := time.Now().AddDate(0, 0, -l.MaxAge)
 	for i, path := range old {
 		info, err := os.Stat(path)
-		if i >= o.MaxCount || err == nil && info.ModTime().Before(oldest) {
+		if i >= l.MaxCount || err == nil && info.ModTime().Before(oldest) {
 			_ = os.Remove(path)
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
+
+	"underlay-cni/firewall"
 )
 
 // A Change is one line of ip(8), sysctl(8), nft(8) or iptables(8).
@@ -31,6 +33,9 @@ type Plan struct {
 // Add appends changes.
 func (p *Plan) Add(changes ...Change) { p.changes = append(p.changes, changes...) }
 
+// Changes are the changes in that order, for who wants to look at each. They belong to the plan.
+func (p *Plan) Changes() []Change { return p.changes }
+
 // Then has f run after everything has been applied, for what leaves no state behind and therefore is no
 // change. It cannot fail the request.
 func (p *Plan) Then(f func() error) { p.then = f }
@@ -53,10 +58,10 @@ func (p *Plan) apply(log *slog.Logger) error {
 	for i, c := range p.changes {
 		p.applied = i + 1
 		err := c.Apply()
-		logChange(log, c, err)
+		logChange(log, "change", c, err)
 		if err != nil {
 			details := "undone: all that this request had done; what the network's pods share stays"
-			if undo := p.Revert(); undo != nil {
+			if undo := p.revert(log); undo != nil {
 				details = "could not be undone: " + undo.Error()
 			}
 			return types.NewError(codeOf(c, err), fmt.Sprintf("%s: %v", firstLine(c), err), details)
@@ -71,18 +76,26 @@ func (p *Plan) apply(log *slog.Logger) error {
 }
 
 // Revert takes back what Apply did, in reverse order, to the end whatever fails.
-func (p *Plan) Revert() error {
+func (p *Plan) Revert() error { return p.revert(slog.New(slog.DiscardHandler)) }
+
+func (p *Plan) revert(log *slog.Logger) error {
 	var errs []error
 	for ; p.applied > 0; p.applied-- {
 		c := p.changes[p.applied-1]
-		if err := c.Revert(); err != nil {
+		err := c.Revert()
+		logChange(log, "undo", c, err)
+		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", firstLine(c), err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// applyAll makes every change, to the end whatever fails: the way to remove things. A nil plan is empty.
+// ApplyAll makes every change, to the end whatever fails: the way to remove things. The error has all that failed. A
+// nil plan is empty.
+func (p *Plan) ApplyAll() error { return p.applyAll(slog.New(slog.DiscardHandler)) }
+
+// applyAll is ApplyAll with a log.
 func (p *Plan) applyAll(log *slog.Logger) error {
 	if p == nil {
 		return nil
@@ -91,7 +104,7 @@ func (p *Plan) applyAll(log *slog.Logger) error {
 	var errs []error
 	for _, c := range p.changes {
 		err := c.Apply()
-		logChange(log, c, err)
+		logChange(log, "change", c, err)
 		if err != nil {
 			if first == nil {
 				first = c
@@ -108,15 +121,19 @@ func (p *Plan) applyAll(log *slog.Logger) error {
 // Verify compares every change with the kernel and reports all differences in one error.
 func (p *Plan) Verify() error {
 	var diffs []string
+	var code uint = CodeCheck
 	for _, c := range p.changes {
 		if err := c.Verify(); err != nil {
 			diffs = append(diffs, err.Error())
+			if errors.Is(err, firewall.ErrBusy) { // nobody knows, then
+				code = CodeTryAgain
+			}
 		}
 	}
 	if len(diffs) == 0 {
 		return nil
 	}
-	return types.NewError(CodeCheck, fmt.Sprintf("the kernel differs in %d of %d: %s", len(diffs), len(p.changes), strings.Join(diffs, "; ")), "")
+	return types.NewError(code, fmt.Sprintf("the kernel differs in %d of %d: %s", len(diffs), len(p.changes), strings.Join(diffs, "; ")), "")
 }
 
 // firstLine names a change in an error.

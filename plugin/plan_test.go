@@ -174,7 +174,7 @@ func TestPlanString(t *testing.T) {
 func TestPlanLog(t *testing.T) {
 	for level, want := range map[slog.Level]string{
 		slog.LevelInfo:  "",
-		slog.LevelDebug: "level=DEBUG msg=change line=\"ip do a\"\nlevel=DEBUG msg=change line=\"ip do b\" error=boom\n",
+		slog.LevelDebug: "level=DEBUG msg=change line=\"ip do a\"\nlevel=DEBUG msg=change line=\"ip do b\" error=boom\nlevel=DEBUG msg=undo line=\"ip do b\"\nlevel=DEBUG msg=undo line=\"ip do a\"\n",
 	} {
 		var log bytes.Buffer
 		p, _ := steps(&step{name: "a"}, &step{name: "b", apply: errors.New("boom")}, &step{name: "c"})

@@ -18,7 +18,9 @@ import (
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
+	"github.com/containernetworking/cni/pkg/utils"
 	"github.com/containernetworking/cni/pkg/version"
+	"golang.org/x/sys/unix"
 
 	"underlay-cni/conflist"
 )
@@ -56,6 +58,12 @@ func Main(p Plugin) (status int) {
 			status = m.fail(types.NewError(CodePanic, fmt.Sprintf("%s: panic: %v", p.Name, r), string(debug.Stack())))
 		}
 	}()
+	if os.Getenv("CNI_COMMAND") == "VERSION" {
+		return m.versions()
+	}
+	if err := checkVariables(); err != nil {
+		return m.fail(err)
+	}
 	// skel compares the namespaces only after the work is done, and then prints a second JSON object;
 	// newRequest compares them first.
 	if err := os.Setenv("CNI_NETNS_OVERRIDE", "1"); err != nil {
@@ -110,6 +118,45 @@ type run struct {
 	version string // cniVersion of the request, once known
 }
 
+// versions answers VERSION in the version in which it is asked. skel answers in its newest one, whatever the question.
+// Nobody has to ask: a caller that writes nothing, and keeps standard input open, waits a moment.
+func (m *run) versions() int {
+	const moment = 500 // milliseconds
+	conf := struct {
+		CNIVersion string `json:"cniVersion"`
+	}{version.Current()}
+	if n, err := unix.Poll([]unix.PollFd{{Fd: int32(os.Stdin.Fd()), Events: unix.POLLIN}}, moment); err == nil && n > 0 {
+		_ = json.NewDecoder(os.Stdin).Decode(&conf) // what is no version is no question
+	}
+	err := json.NewEncoder(os.Stdout).Encode(map[string]any{
+		"cniVersion": conf.CNIVersion, "supportedVersions": version.All.SupportedVersions(),
+	})
+	if err != nil {
+		return m.fail(err)
+	}
+	return 0
+}
+
+// checkVariables makes sure that what names the attachment is well-formed. skel does the same, in words that leave out
+// which variable is meant. What is missing is left to skel.
+func checkVariables() error {
+	switch os.Getenv("CNI_COMMAND") {
+	case "ADD", "CHECK", "DEL":
+	default:
+		return nil
+	}
+	for _, v := range []struct {
+		name     string
+		validate func(string) *types.Error
+	}{{"CNI_CONTAINERID", utils.ValidateContainerID}, {"CNI_IFNAME", utils.ValidateInterfaceName}} {
+		value := os.Getenv(v.name)
+		if err := v.validate(value); value != "" && err != nil {
+			return types.NewError(types.ErrInvalidEnvironmentVariables, fmt.Sprintf("%s: %q: %s", v.name, value, err.Msg), err.Details)
+		}
+	}
+	return nil
+}
+
 // verb reads the request and does what is asked for. Nobody closes what the request opened: the process
 // ends with it.
 func (m *run) verb(name string, needs need, do func(*Request) error) func(*skel.CmdArgs) error {
@@ -144,7 +191,7 @@ func (m *run) add(r *Request) error {
 	}
 	out, err := r.marshalResult()
 	if err != nil {
-		return errors.Join(err, plan.Revert())
+		return errors.Join(err, plan.revert(r.log))
 	}
 	_, err = os.Stdout.Write(out)
 	return err

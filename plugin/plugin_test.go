@@ -249,6 +249,22 @@ func TestMissingVariables(t *testing.T) {
 	}
 }
 
+func TestBadVariables(t *testing.T) {
+	for _, test := range []struct{ verb, name, value string }{
+		{"ADD", "CNI_CONTAINERID", "../a"},
+		{"CHECK", "CNI_IFNAME", "sixteen-letters-"},
+		{"DEL", "CNI_IFNAME", "a/b"},
+	} {
+		t.Run(test.verb+" with a bad "+test.name, func(t *testing.T) {
+			t.Parallel()
+			got := start(t, "good", request, append(verbEnv(test.verb), test.name+"="+test.value)...).failed(t)
+			if want := fmt.Sprintf("%s: %q: ", test.name, test.value); got.Code != 4 || !strings.HasPrefix(got.Msg, want) {
+				t.Errorf("got %+v", got)
+			}
+		})
+	}
+}
+
 // TestSucceeds: what a verb that does its work leaves on standard output.
 func TestSucceeds(t *testing.T) {
 	for _, test := range []struct{ name, plugin, verb, stdin, stdout string }{
@@ -258,7 +274,8 @@ func TestSucceeds(t *testing.T) {
 		{"DEL without prevResult", "bare", "DEL", `{"cniVersion": "0.3.1", "name": "cni0"}`, ""},
 		{"GC of a plugin without", "bare", "GC", `{"cniVersion": "1.1.0", "name": "cni0"}`, ""},
 		{"STATUS", "good", "STATUS", `{"cniVersion": "1.1.0", "name": "cni0"}`, ""},
-		{"VERSION", "bare", "VERSION", `{"cniVersion": "1.0.0"}`, `{"cniVersion": "1.1.0", "supportedVersions": ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]}`},
+		{"VERSION", "bare", "VERSION", `{"cniVersion": "1.0.0"}`, `{"cniVersion": "1.0.0", "supportedVersions": ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]}`},
+		{"VERSION, asked nonsense", "bare", "VERSION", `x`, `{"cniVersion": "1.1.0", "supportedVersions": ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]}`},
 		{"VERSION without anything", "bare", "VERSION", ``, `{"cniVersion": "1.1.0", "supportedVersions": ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]}`},
 	} {
 		t.Run(test.name, func(t *testing.T) {

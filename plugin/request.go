@@ -33,7 +33,18 @@ type Request struct {
 	// out to be the node's own namespace.
 	Pod *routing.Namespace
 
-	log *slog.Logger // discards, until LogTo
+	log *slog.Logger // discards, until LogTo; nil in a request that no runtime has made
+}
+
+// NewRequest is a request that no runtime has made, for who wants to know what a plugin would plan. The configuration is
+// the plugin's own, with name and cniVersion. The result, which the request may complete, is that of the plugins before;
+// it may be nil, as the pod may, where the verb needs none. It keeps no log, and whoever opened the namespaces closes them.
+func NewRequest(verb string, a Attachment, config []byte, result *types100.Result, node, pod *routing.Namespace) *Request {
+	r := &Request{Attachment: a, Verb: verb, Config: config, Version: types100.ImplementedSpecVersion, Result: result, Node: node, Pod: pod}
+	if pod != nil {
+		r.Netns = pod.Path
+	}
+	return r
 }
 
 // need says what a verb cannot do without.

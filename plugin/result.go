@@ -64,6 +64,20 @@ func (r *Request) DropDefault(v6 bool) {
 	})
 }
 
+// PodAddresses are those that the result gives to the pod's interface.
+func (r *Request) PodAddresses() (addrs []netip.Prefix) {
+	for _, ip := range r.Result.IPs {
+		if ip.Interface != nil && *ip.Interface != r.podInterface() {
+			continue
+		}
+		if addr, ok := netip.AddrFromSlice(ip.Address.IP); ok {
+			ones, _ := ip.Address.Mask.Size()
+			addrs = append(addrs, netip.PrefixFrom(addr.Unmap(), ones))
+		}
+	}
+	return addrs
+}
+
 // Gateway is the gateway that the IPAM plugin named for the family of an address, or not valid.
 func (r *Request) Gateway(v6 bool) netip.Addr {
 	for _, ip := range r.Result.IPs {

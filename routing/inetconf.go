@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -124,7 +125,7 @@ func (c *InetConf) differences() (differ []difference, err error) {
 // OtherInetConfs are the interfaces of the namespace that have another value, each with the change to the one that is
 // wanted: one dump, however many interfaces there are.
 func (n *Namespace) OtherInetConfs(want Value) (changes []*InetConf, err error) {
-	links, err := n.links(func(l *LinkAttrs) bool {
+	links, err := n.Links(func(l *LinkAttrs) bool {
 		i := inetConfIndex(want.Key) - 1
 		return i < len(l.inetConf) && strconv.Itoa(int(l.inetConf[i])) != want.Value
 	})
@@ -134,22 +135,33 @@ func (n *Namespace) OtherInetConfs(want Value) (changes []*InetConf, err error) 
 	return changes, err
 }
 
-// parseInetConf finds the array of values in the attributes of an interface.
-func parseInetConf(afSpec []byte) (conf []int32, err error) {
+// parseFamilies reads what the two families keep with an interface.
+func (l *LinkAttrs) parseFamilies(afSpec []byte) error {
 	families, err := nl.ParseRouteAttr(afSpec)
 	for _, f := range families {
-		if f.Attr.Type != unix.AF_INET || err != nil {
+		if err != nil || f.Attr.Type != unix.AF_INET && f.Attr.Type != unix.AF_INET6 {
 			continue
 		}
-		attrs, err := nl.ParseRouteAttr(f.Value)
-		if err != nil {
-			return nil, err
-		}
+		var attrs []syscall.NetlinkRouteAttr
+		attrs, err = nl.ParseRouteAttr(f.Value)
 		for _, a := range attrs {
-			for b := a.Value; a.Attr.Type == unix.IFLA_INET_CONF && len(b) >= 4; b = b[4:] {
-				conf = append(conf, int32(uint32Of(b)))
+			switch {
+			case f.Attr.Type == unix.AF_INET6 && a.Attr.Type == unix.IFLA_INET6_ADDR_GEN_MODE && len(a.Value) == 1:
+				l.AddrGenMode = addrGenMode(a.Value[0])
+			case f.Attr.Type == unix.AF_INET && a.Attr.Type == unix.IFLA_INET_CONF:
+				for b := a.Value; len(b) >= 4; b = b[4:] {
+					l.inetConf = append(l.inetConf, int32(uint32Of(b)))
+				}
 			}
 		}
 	}
-	return conf, err
+	return err
+}
+
+func addrGenMode(mode byte) string {
+	names := [...]string{"eui64", "none", "stable_secret", "random"}
+	if int(mode) < len(names) {
+		return names[mode]
+	}
+	return "unknown"
 }

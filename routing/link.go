@@ -25,6 +25,7 @@ func (n *Namespace) Link(name string) *Link { return &Link{NS: n, Name: name} }
 type LinkAttrs struct {
 	Index int
 	Peer  int // index of the other end of a veth, in its namespace; the parent's of a macvlan or an ipvlan
+	NSID  int // number that this namespace has for that of the peer; -1: the peer is in this one
 	Name  string
 	Kind  string // veth, macvlan, …; empty for hardware
 	Alias string
@@ -38,6 +39,10 @@ type LinkAttrs struct {
 
 	Running bool // up, with a carrier, and what is sent goes out
 	NoARP   bool // it has no neighbours to ask for by ARP or ND: an ipvlan in mode l3 or l3s
+
+	// AddrGenMode is how the kernel makes the IPv6 addresses of the interface, in the words of ip-link(8); empty
+	// without IPv6.
+	AddrGenMode string
 
 	inetConf []int32 // net/ipv4/conf of the interface, by IPV4_DEVCONF number less 1
 }
@@ -92,7 +97,7 @@ func parseLink(m []byte) (*LinkAttrs, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse an interface: %w", err)
 	}
-	l := &LinkAttrs{Index: int(msg.Index)}
+	l := &LinkAttrs{Index: int(msg.Index), NSID: -1}
 	l.Up, l.Running, l.NoARP = msg.Flags&unix.IFF_UP != 0, msg.Flags&unix.IFF_RUNNING != 0, msg.Flags&unix.IFF_NOARP != 0
 	for _, a := range attrs {
 		switch a.Attr.Type {
@@ -100,6 +105,8 @@ func parseLink(m []byte) (*LinkAttrs, error) {
 			l.Name = nl.BytesToString(a.Value)
 		case unix.IFLA_LINK:
 			l.Peer = int(uint32Of(a.Value))
+		case unix.IFLA_LINK_NETNSID:
+			l.NSID = int(int32(uint32Of(a.Value)))
 		case unix.IFLA_IFALIAS:
 			l.Alias = nl.BytesToString(a.Value)
 		case unix.IFLA_PROP_LIST, unix.IFLA_PROP_LIST | unix.NLA_F_NESTED:
@@ -117,7 +124,7 @@ func parseLink(m []byte) (*LinkAttrs, error) {
 		case unix.IFLA_ADDRESS:
 			l.MAC = append(l.MAC, a.Value...)
 		case unix.IFLA_AF_SPEC:
-			if l.inetConf, err = parseInetConf(a.Value); err != nil {
+			if err := l.parseFamilies(a.Value); err != nil {
 				return nil, fmt.Errorf("parse an interface: %w", err)
 			}
 		case unix.IFLA_LINKINFO:
@@ -154,19 +161,16 @@ func isL3S(kind string, data []byte) (bool, error) {
 }
 
 // InGroup lists the interfaces of one group. It reads all of the namespace's.
-func (n *Namespace) InGroup(group uint32) ([]*LinkAttrs, error) {
-	return n.links(func(l *LinkAttrs) bool { return l.Group == group })
+func (n *Namespace) InGroup(group uint32) (links []*LinkAttrs, err error) {
+	return n.Links(func(l *LinkAttrs) bool { return l.Group == group })
 }
 
-// Links lists all interfaces. In the node's namespace they grow with the number of pods.
-func (n *Namespace) Links() ([]*LinkAttrs, error) {
-	return n.links(func(*LinkAttrs) bool { return true })
-}
-
-func (n *Namespace) links(wanted func(*LinkAttrs) bool) (links []*LinkAttrs, err error) {
+// Links lists the interfaces that keep wants, of all of the namespace's; nil wants them all. In the node's namespace they
+// grow with the number of pods.
+func (n *Namespace) Links(keep func(*LinkAttrs) bool) (links []*LinkAttrs, err error) {
 	err = n.dump(unix.RTM_GETLINK, unix.AF_UNSPEC, func() { links = nil }, func(m []byte) error {
 		l, err := parseLink(m)
-		if err == nil && wanted(l) {
+		if err == nil && (keep == nil || keep(l)) {
 			links = append(links, l)
 		}
 		return err
@@ -276,7 +280,7 @@ func (u *LinkUp) Apply() error {
 	return u.Link.NS.request(unix.RTM_SETLINK, 0, up...)
 }
 
-// Verify tells whether the interface is up and has its alias.
+// Verify tells whether the interface is up, makes no addresses and has its alias.
 func (u *LinkUp) Verify() error {
 	attrs, err := u.Link.Attrs()
 	if err != nil {
@@ -284,6 +288,9 @@ func (u *LinkUp) Verify() error {
 	}
 	if !attrs.Up {
 		return fmt.Errorf("interface %s is down", u.Link.Name)
+	}
+	if attrs.AddrGenMode != "" && attrs.AddrGenMode != "none" {
+		return fmt.Errorf("interface %s has addrgenmode %s, not none", u.Link.Name, attrs.AddrGenMode)
 	}
 	if u.Alias != "" && attrs.Alias != u.Alias {
 		return fmt.Errorf("interface %s has alias %q, not %q", u.Link.Name, attrs.Alias, u.Alias)

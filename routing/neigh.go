@@ -57,26 +57,43 @@ func (n *Neigh) message(state uint16) (*ndmsg, error) {
 
 // Verify tells whether the neighbour is there, permanent, with that hardware address.
 func (n *Neigh) Verify() error {
+	got, err := n.find()
+	switch {
+	case err != nil:
+		return err
+	case got == nil:
+		return fmt.Errorf("neighbour %s is missing on %s", n.Addr, n.Dev.Name)
+	case got.state != unix.NUD_PERMANENT || !bytes.Equal(got.mac, n.MAC):
+		return fmt.Errorf("neighbour %s on %s has lladdr %s and state %#x", n.Addr, n.Dev.Name, got.mac, got.state)
+	}
+	return nil
+}
+
+// Found is the hardware address that the kernel has for the neighbour, nil if it has none.
+func (n *Neigh) Found() (net.HardwareAddr, error) {
+	got, err := n.find()
+	if got == nil {
+		return nil, err
+	}
+	return got.mac, err
+}
+
+func (n *Neigh) find() (found *neigh, err error) {
 	index, err := n.Dev.Index()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	diff := fmt.Errorf("neighbour %s is missing on %s", n.Addr, n.Dev.Name)
-	err = n.Dev.NS.dump(unix.RTM_GETNEIGH, familyOf(n.Addr), func() {}, func(m []byte) error {
+	err = n.Dev.NS.dump(unix.RTM_GETNEIGH, familyOf(n.Addr), func() { found = nil }, func(m []byte) error {
 		got, err := parseNeigh(m)
-		if err != nil || got.index != index || got.addr != n.Addr {
-			return err
+		if err == nil && got.index == index && got.addr == n.Addr {
+			found = &got
 		}
-		diff = nil
-		if got.state != unix.NUD_PERMANENT || !bytes.Equal(got.mac, n.MAC) {
-			diff = fmt.Errorf("neighbour %s on %s has lladdr %s and state %#x", n.Addr, n.Dev.Name, got.mac, got.state)
-		}
-		return nil
+		return err
 	}, &ndmsg{family: familyOf(n.Addr)}, attr32(unix.NDA_IFINDEX, uint32(index)))
 	if err != nil {
-		return fmt.Errorf("list neighbours: %w", err)
+		return nil, fmt.Errorf("list neighbours: %w", err)
 	}
-	return diff
+	return found, nil
 }
 
 // Revert deletes the neighbour if Apply wrote it. It is no error if it is already gone.

@@ -47,6 +47,12 @@ func (c *conn) close() { _ = unix.Close(c.fd) }
 // ErrInterrupted says that objects kept changing while they were being listed.
 var ErrInterrupted = errors.New("dump interrupted")
 
+// errNoAnswer says that the kernel has a request and its answer got lost, as it does when there is no memory for it.
+var errNoAnswer = errors.New("wait for the kernel")
+
+// done reports whether a request, given its error, has been done or may have been: then it is to be taken back.
+func done(err error) bool { return err == nil || errors.Is(err, errNoAnswer) }
+
 // exchange sends one request and passes the answers on until the kernel has finished it: to the end of a
 // dump, to the acknowledgement of a change, or to the one object that was asked for.
 func (c *conn) exchange(request, flags int, each func([]byte) error, parts ...nl.NetlinkRequestData) error {
@@ -67,11 +73,11 @@ func (c *conn) exchange(request, flags int, each func([]byte) error, parts ...nl
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("wait for the kernel: %w", err)
+			return fmt.Errorf("%w: %w", errNoAnswer, err)
 		}
 		msgs, err := syscall.ParseNetlinkMessage(c.buf[:n])
 		if err != nil {
-			return fmt.Errorf("parse the kernel's answer: %w", err)
+			return fmt.Errorf("%w: parse the kernel's answer: %w", errNoAnswer, err)
 		}
 		for _, m := range msgs {
 			if m.Header.Seq != c.seq {

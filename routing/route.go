@@ -21,6 +21,8 @@ type Route struct {
 	Metric int        // 0: the kernel's default, 0 for IPv4 and 1024 for IPv6
 	// Static has the route say that an administrator wanted it (proto static), not a program at boot.
 	Static bool
+	// Over are the routes that this one takes the place of, if it does: Revert puts them back.
+	Over []*Route
 
 	// like is the route that this one is a copy of, with what the fields above do not hold: several
 	// next hops, metrics, the protocol.
@@ -162,7 +164,7 @@ func (r *Route) write(table, flag int) error {
 		return err
 	}
 	err = r.Table.NS.request(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|flag, parts...)
-	r.added = r.added || err == nil
+	r.added = r.added || done(err)
 	return err
 }
 
@@ -193,7 +195,11 @@ func (r *Route) Revert() error {
 	if !r.added {
 		return nil
 	}
-	return r.delete()
+	errs := []error{r.delete()}
+	for _, over := range r.Over {
+		errs = append(errs, (&NoRoute{over}).Revert())
+	}
+	return errors.Join(errs...)
 }
 
 func (r *Route) delete() error {
@@ -286,6 +292,9 @@ func (r *Route) IsDefault() bool { return r.Dst.Bits() == 0 }
 func (r *Route) HasGateway() bool {
 	return r.Via.IsValid() || r.like != nil && len(r.like.hops) > 0
 }
+
+// Connected reports whether the kernel has made the route, for an address of the interface.
+func (r *Route) Connected() bool { return r.like != nil && r.like.msg.Protocol == unix.RTPROT_KERNEL }
 
 // Learned reports whether the route came from a router advertisement: the kernel adds it again with
 // the next one, whoever deletes it.

@@ -124,7 +124,7 @@ func (r *Rule) Apply() error {
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
-	r.added = err == nil
+	r.added = done(err)
 	return err
 }
 
@@ -249,6 +249,12 @@ func (n *Namespace) Froms(pref int) (rules []*Rule, err error) {
 	return rules, nil
 }
 
+// HasIif reports whether a rule of one pref, in one family, is for packets that come in by an interface of that name.
+func (n *Namespace) HasIif(v6 bool, pref int, iif string) (bool, error) {
+	rules, err := n.rules((&Rule{V6: v6}).family())
+	return slices.ContainsFunc(rules, func(r rule) bool { return r.pref == pref && r.iif == iif }), err
+}
+
 // Prefs tells which of some prefs have a rule, in either family.
 func (n *Namespace) Prefs(prefs ...int) (map[int]bool, error) {
 	found := make(map[int]bool)
@@ -318,20 +324,20 @@ type NoIif struct {
 	Except *Table
 }
 
-// String is the line of ip-rule(8), for IPv4; the one for IPv6 is the same behind ip -6.
+// String is the line of ip-rule(8), for both families.
 func (n *NoIif) String() string {
-	return n.NS.line("ip rule del pref %d iif %s", n.Pref, n.Iif)
+	return n.NS.line("ip rule del pref %d iif %s", n.Pref, n.Iif) + "; " + n.NS.line("ip -6 rule del pref %d iif %s", n.Pref, n.Iif)
 }
 
-// Apply deletes the rules until there is none. It is no error if there is none.
+// Apply deletes the rules until there is none, in one family whatever happens in the other. It is no error if there is
+// none.
 func (n *NoIif) Apply() error {
+	var errs []error
 	for _, f := range []family{v4, v6} {
 		parts := []nl.NetlinkRequestData{rtmsg(f, 0), attr32(nl.FRA_PRIORITY, uint32(n.Pref)), attr(nl.FRA_IIFNAME, nl.ZeroTerminated(n.Iif))}
-		if err := n.NS.deleteRules(parts); err != nil {
-			return err
-		}
+		errs = append(errs, n.NS.deleteRules(parts))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // Verify tells whether there is no such rule.

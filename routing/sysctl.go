@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 
@@ -99,6 +100,18 @@ func (n *Namespace) HasSysctl(key string) bool {
 	return true
 }
 
+// Sysctl reads a key below /proc/sys, given with slashes: net/ipv4/conf/eth0.100/rp_filter. The error is
+// fs.ErrNotExist, in the sense of errors.Is, when the kernel or the interface has no such key.
+func (n *Namespace) Sysctl(key string) (value string, err error) {
+	dir, name := path.Split(key)
+	s := &Sysctls{NS: n, Dir: strings.TrimSuffix(dir, "/")}
+	err = s.each([]Value{{Key: name}}, unix.O_RDONLY, func(fd int, _ Value) error {
+		value, err = readSysctl(fd)
+		return err
+	})
+	return value, err
+}
+
 // openSysctl opens a key such as net/ipv4/conf/eth0/rp_filter. What is below /proc/sys/net belongs to the
 // network namespace of the thread that looks it up; and the kernel keeps the names there of all namespaces
 // in one list, so that the look-up of "ipv4" takes longer with every pod of the node. So the directory of
@@ -108,22 +121,22 @@ func (n *Namespace) openSysctl(key string, mode int) (int, error) {
 	if len(names) < 4 {
 		return -1, unix.ENOENT
 	}
-	path := strings.Join(names[:3], "")
-	dir, ok := n.sysctls[path]
+	parent := strings.Join(names[:3], "")
+	dir, ok := n.sysctls[parent]
 	if !ok {
 		err := n.Do(func() (err error) {
-			dir, err = unix.Open("/proc/sys/"+path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+			dir, err = unix.Open("/proc/sys/"+parent, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 			return err
 		})
 		if err != nil {
 			return -1, err
 		}
-		n.sysctls[path] = dir
+		n.sysctls[parent] = dir
 	}
 	fd, err := unix.Openat(dir, names[3], mode|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.EMFILE) && len(n.sysctls) > 1 { // what has to be undone needs one
 		for other, fd := range n.sysctls {
-			if other != path {
+			if other != parent {
 				_ = unix.Close(fd)
 				delete(n.sysctls, other)
 			}

@@ -37,9 +37,9 @@ var ErrForeign = errors.New("it is not ours")
 
 // Owns reports whether a link is the owner's. The alias may be missing, since it
 // is set after the link has been made and the process may have been killed in between; and an operator may have
-// written one of his own: then the address tells.
+// written another one, or put the link into another group: then the address tells.
 func (o Owner) Owns(l *LinkAttrs) bool {
-	return l.Group == o.Group && (l.Alias == o.Alias || l.Alias == "" || l.Kind == "veth" && bytes.Equal(l.MAC, o.MAC))
+	return l.Kind == "veth" && bytes.Equal(l.MAC, o.MAC) || l.Group == o.Group && (l.Alias == o.Alias || l.Alias == "")
 }
 
 // check is nil for a link of the owner's, and wraps ErrForeign for any other.
@@ -107,7 +107,7 @@ func (v *Veth) add() error {
 		nl.NewIfInfomsg(unix.AF_UNSPEC), attr(unix.IFLA_IFNAME, nl.ZeroTerminated(v.Host.Name)), attr32(unix.IFLA_MTU, uint32(v.MTU)),
 		attr(unix.IFLA_ADDRESS, v.Owner.MAC), attr32(unix.IFLA_GROUP, v.Owner.Group),
 		attr32(unix.IFLA_NUM_TX_QUEUES, 1), attr32(unix.IFLA_NUM_RX_QUEUES, 1), info)
-	v.created = v.created || err == nil
+	v.created = v.created || done(err)
 	return err
 }
 
@@ -133,6 +133,9 @@ func (v *Veth) compare(host *LinkAttrs) error {
 		return fmt.Errorf("interface %s in %s is not the peer of %s: %w", peer.Name, v.Peer.NS, host.Name, ErrForeign)
 	}
 	var errs []error
+	if host.Group != v.Owner.Group {
+		errs = append(errs, fmt.Errorf("interface %s has group %d, not %d", host.Name, host.Group, v.Owner.Group))
+	}
 	for _, end := range []struct {
 		*LinkAttrs
 		mac net.HardwareAddr

@@ -190,7 +190,7 @@ func (n *Node) CNI(verb string, c *Conflist, p *Pod) ([]byte, error) {
 		}
 		cmd.Env = append(cmd.Env, "CAP_ARGS="+string(text))
 	}
-	return n.exec(cmd)
+	return n.Exec(cmd)
 }
 
 // Plugin runs a plugin on the node without libcni, for what cnitool does not do. The variables are CNI_COMMAND and
@@ -207,7 +207,7 @@ func (n *Node) Plugin(typ string, stdin any, variables ...string) ([]byte, error
 	cmd := exec.Command(path)
 	cmd.Env = append(append(os.Environ(), n.cniPath()), variables...)
 	cmd.Stdin = strings.NewReader(string(text))
-	return n.exec(cmd)
+	return n.Exec(cmd)
 }
 
 // Request is the input of a plugin of the conflist when libcni runs it: its own configuration with the network's name

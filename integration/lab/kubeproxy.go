@@ -69,7 +69,7 @@ func (n *Node) KubeProxy(flavour Flavour, services []Service) error {
 func (n *Node) restore(orders, program string, args ...string) error {
 	cmd := exec.Command(program, args...)
 	cmd.Stdin = strings.NewReader(orders)
-	_, err := n.exec(cmd)
+	_, err := n.Exec(cmd)
 	return err
 }
 

@@ -37,7 +37,7 @@ type Options struct {
 	VIP           bool   // an address in the underlay subnet on each node's lo
 	NoGateway     bool   // the IPAM (the static plugin then) gives the pods neither a gateway nor a route
 
-	// IPTables is the iptables of the nodes, where the machine has two: "nft" or "legacy"; "": the machine's choice.
+	// IPTables is the iptables of the nodes, where the machine has two: "nft" or "legacy"; "": $LAB_IPTABLES, or the machine's choice.
 	IPTables   string
 	NoNFTables bool   // the nodes' programs get no socket to nf_tables, as on a kernel without it
 	Shims      string // a directory in front of the nodes' PATH; "": none
@@ -67,6 +67,9 @@ func New(o Options) (*World, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
+	if _, err := os.Stat(filepath.Join(o.Tools, "cnitool")); err != nil {
+		return nil, fmt.Errorf("the CNI tools are missing, `make cni-tools` builds them: %w", err)
+	}
 	w := &World{Options: o}
 	if err := w.build(); err != nil {
 		return nil, errors.Join(fmt.Errorf("build a world: %w", err), w.Close())
@@ -84,6 +87,7 @@ func (o *Options) setDefaults() error {
 	if o.Firewall == "" {
 		o.Firewall = cmp.Or(os.Getenv("LAB_FIREWALL"), "auto")
 	}
+	o.IPTables = cmp.Or(o.IPTables, os.Getenv("LAB_IPTABLES"))
 	if o.Parent == "" {
 		o.Parent = defaultParent()
 	}
@@ -107,9 +111,6 @@ func (o *Options) setDefaults() error {
 			}
 			*dir.path = filepath.Join(root, dir.sub)
 		}
-	}
-	if _, err := os.Stat(filepath.Join(o.Tools, "cnitool")); err != nil {
-		return fmt.Errorf("the CNI tools are missing, `make cni-tools` builds them: %w", err)
 	}
 	return nil
 }

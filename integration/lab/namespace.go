@@ -129,7 +129,7 @@ var runTimeout = scaled(30 * time.Second)
 
 // Run runs a program on the machine and returns its standard output: "ip route show" is what an operator sees there.
 func (n *Namespace) Run(name string, args ...string) (string, error) {
-	out, err := n.exec(exec.Command(name, args...))
+	out, err := n.Exec(exec.Command(name, args...))
 	return string(out), err
 }
 
@@ -137,14 +137,14 @@ func (n *Namespace) Run(name string, args ...string) (string, error) {
 func (n *Namespace) IP(lines ...string) error {
 	cmd := exec.Command("ip", "-batch", "-")
 	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
-	if _, err := n.exec(cmd); err != nil {
+	if _, err := n.Exec(cmd); err != nil {
 		return fmt.Errorf("%s: %w", strings.Join(lines, "; "), err)
 	}
 	return nil
 }
 
-// exec runs a program on the machine. Its error has what the program wrote on standard error.
-func (n *Namespace) exec(cmd *exec.Cmd) ([]byte, error) {
+// Exec runs a program on the machine. Its error has what the program wrote on standard error.
+func (n *Namespace) Exec(cmd *exec.Cmd) ([]byte, error) {
 	start := n.Do
 	if n.thread != nil {
 		start = n.thread.do

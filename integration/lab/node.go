@@ -28,6 +28,18 @@ type Node struct {
 // netDir is where the node's conflists are, in its own mount namespace.
 const netDir = "/run/cni/net.d"
 
+// NewNode makes a node by itself: no wire, no interface but lo, and neither cnitool nor a network that is its own. The
+// caller closes it.
+func NewNode(o Options) (*Node, error) {
+	if err := o.setDefaults(); err != nil {
+		return nil, err
+	}
+	w := &World{Options: o}
+	n, err := newNode(w, "node", nodeOne, 50)
+	w.N1 = n
+	return n, err
+}
+
 func newNode(w *World, name string, addr Pair, firstPod int) (*Node, error) {
 	ns, err := newNamespace(name)
 	if err != nil {

@@ -55,7 +55,7 @@ func (p Parent) Supported() error {
 		return err
 	}
 	defer ns.Close()
-	if err := ns.IP("link add wire type veth peer name other", fmt.Sprintf("link add pod link wire type %s mode %s", p.Type(), p.mode())); err != nil {
+	if err := ns.IP("link add wire type veth peer name end", fmt.Sprintf("link add pod link wire type %s mode %s", p.Type(), p.mode())); err != nil {
 		return fmt.Errorf("this kernel has no %s: %w", p, err)
 	}
 	return nil

@@ -5,11 +5,13 @@
 # `make build cni-tools`. Where the packages are not to be had it says so, and is no failure.
 #
 # VM_RUN is what to run in place of the usual, as -test.run takes it; LAB_PARENT and LAB_FIREWALL are then the defaults
-# of the lab. The last output stays in .tools/vm.log.
+# of the lab. The last output stays in .tools/vm-MACHINE.log. The usual in qemu makes the README's table of what holds
+# where, and fails if the README has another.
 set -eu
 
 cd "$(dirname "$0")/../.."
 machine=${1-qemu}
+log=.tools/vm-$machine.log
 sys=$PWD/.tools/$machine
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
@@ -36,16 +38,23 @@ qemu)
 	# Under the strict rp_filter, which paths break on first. Without ipMasq the rules for Services are others, and
 	# IPVS has one of its own among them.
 	usual() {
-		run macvlan auto 'TestPaths$/^(ipvlan-.*|macvlan_ipvs)_rp_filter_1_ipMasq_true'
-		run macvlan auto 'TestPaths$/^(ipvlan-.*_nft|.*_ipvs)_rp_filter_1_ipMasq_false'
-		run ipvlan-l2 auto 'TestPathsElsewhere/^(all_of_it|all_of_it,_ipMasq_false|beside_portmap|a_wire_.*|two_.*|no_.*)$'
-		run ipvlan-l2 auto 'TestDelLeavesTheNodeAsItWas/^dual|TestDelNeedsNothing|TestAddTwice|TestCheckAfterAdd|TestView|TestMove'
+		run macvlan auto 'TestPaths$/_rp_filter_1_ipMasq_true'
+		run macvlan auto 'TestPathsIPTables/_ipMasq_true'
+		run macvlan auto 'TestPaths$/^(ipvlan-.*|macvlan_ipvs)_rp_filter_1_ipMasq_false'
+		run macvlan auto 'TestPathsIPTables/(ipvlan-l2_nft|ipvlan-l2_ipvs|macvlan_ipvs)_ipMasq_false'
+		run ipvlan-l2 auto 'TestPathsElsewhere/^(all_of_it|all_of_it,_ipMasq_false|beside_portmap|a_wire_.*|two_.*|no_.*),_nftables$'
+		run ipvlan-l2 auto 'TestDelLeavesTheNodeAsItWas/^dual|TestDelNeedsNothing|TestAddTwice|TestCheckAfterAdd|TestView|TestMove|TestExamples/^ipvlan-(openstack|iptables).conflist'
 	}
 	;;
 uml)
 	packages="user-mode-linux kmod"
+	iptables=legacy
 	modules="veth macvlan ipvlan bridge iptable_mangle iptable_nat ip6table_mangle ip6table_nat"
-	usual() { run macvlan iptables 'TestPaths$/^ipvlan-.*_iptables-legacy_rp_filter_1_ipMasq_true'; }
+	usual() {
+		run macvlan iptables 'TestPathsIPTables/^iptables-legacy_.*_iptables-legacy'
+		run ipvlan-l2 iptables 'TestPathsElsewhere/^(all_of_it|no_.*),_iptables-legacy$'
+		run ipvlan-l2 auto 'TestCheckAfterAdd/dual_1.0.0|TestMove'
+	}
 	;;
 esac
 
@@ -58,7 +67,7 @@ CGO_ENABLED=0 go test -c -o "$out/integration.test" ./integration
 # shellcheck disable=SC2086 # a list of words
 printf '%s\n' $modules >"$out/modules"
 {
-	echo "cd $PWD/integration; export TMPDIR=/mnt LAB_SLOWNESS=3; status=0"
+	echo "cd $PWD/integration; export TMPDIR=/mnt LAB_SLOWNESS=3 LAB_IPTABLES=${iptables-}; status=0"
 	if [ -n "${VM_RUN-}" ]; then
 		run "$parent" "$firewall" "$VM_RUN"
 	else
@@ -68,12 +77,17 @@ printf '%s\n' $modules >"$out/modules"
 } >"$out/command"
 
 status=0
-VM_SECONDS=${VM_SECONDS-900} "integration/vm/$machine.sh" "$sys" "$out" >.tools/vm.log || status=$?
-count() { grep -cE "^ *--- $1: " .tools/vm.log || true; }
+VM_SECONDS=${VM_SECONDS-900} "integration/vm/$machine.sh" "$sys" "$out" >"$log" || status=$?
+count() { grep -cE "^ *--- $1: " "$log" || true; }
 echo "vm: $(count PASS) passed, $(count FAIL) failed, $(count SKIP) skipped in $(($(date +%s) - start)) s: integration.test in $machine"
 if [ $status = 0 ] && [ "$(count SKIP)" = 0 ] && [ "$(count PASS)" != 0 ]; then
-	exit 0
+	[ "$machine" = qemu ] && [ -z "${VM_RUN-}" ] || exit 0
+	awk -f integration/vm/table.awk "$log" >.tools/vm-table.md
+	for readme in README.md README.zh-CN.md; do
+		! grep -vxFf "$readme" .tools/vm-table.md || { echo "vm: $readme does not have these lines of the table" >&2; status=1; }
+	done
+	exit $status
 fi
-grep -vE '^=== (RUN|PAUSE|CONT)|^ *--- PASS: ' .tools/vm.log >&2 || true
-echo "vm: exit status $status, see .tools/vm.log" >&2
+grep -vE '^=== (RUN|PAUSE|CONT)|^ *--- PASS: ' "$log" >&2 || true
+echo "vm: exit status $status, see $log" >&2
 exit 1

@@ -91,7 +91,7 @@ func (c *check) localConflict(addr netip.Addr, ns *routing.Namespace, owner stri
 	if err != nil {
 		return errors.Join(conflict, err)
 	}
-	links, err := ns.Links()
+	links, err := ns.Links(nil)
 	if err != nil {
 		return errors.Join(conflict, err)
 	}
@@ -290,7 +290,7 @@ func (c *check) judge(claimed claim) error {
 		if t.addr != claimed.addr || bytes.Equal(claimed.mac, c.mac) {
 			continue
 		}
-		links, err := c.link.NS.Links()
+		links, err := c.link.NS.Links(nil)
 		if err != nil {
 			return err
 		}

@@ -65,7 +65,7 @@ func facing(node *routing.Namespace, addrs []routing.Address) (map[int]bool, err
 	var links []*routing.LinkAttrs
 	if len(indexes) > many {
 		var err error
-		if links, err = node.Links(); err != nil {
+		if links, err = node.Links(nil); err != nil {
 			return nil, err
 		}
 	} else {

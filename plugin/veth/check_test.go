@@ -17,7 +17,7 @@ func TestCheck(t *testing.T) {
 		{"the host end is down", "ip link set HOST down", "interface HOST is down", false},
 		{"the alias", "ip link set HOST alias x", "", false},
 		{"the altname", "ip link property del dev HOST altname HOST.GROUP.eth0", "interface HOST has no altname HOST.GROUP.eth0", false},
-		{"the group", "ip link set HOST group 0", "and group 0: it is not ours", false},
+		{"the group", "ip link set HOST group 0", "interface HOST has group 0, not ", false},
 		{"the mtu in the pod", "pod ip link set veth0 mtu 1400", "interface veth0 has mtu 1400, not 1500", false},
 		{"the hardware address in the pod", "pod ip link set veth0 address 02:00:00:00:00:99", "interface veth0 has address 02:00:00:00:00:99", false},
 		{"veth0 is down", "pod ip link set veth0 down", "interface veth0 is down", false},

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"golang.org/x/sys/unix"
 
 	"underlay-cni/conflist"
 	"underlay-cni/firewall"
@@ -99,7 +100,8 @@ func (a *attachment) family(v6 bool) *family {
 }
 
 // look reads what the plan is computed from and changes nothing. All bad input ends here. A CHECK looks past
-// what comes and goes by itself: addresses and routes of router advertisements.
+// what comes and goes by itself, addresses and routes of router advertisements, and past routes of the pod's interface
+// that a later plugin may have added.
 func look(r *plugin.Request) (*attachment, error) {
 	config, err := decode(r)
 	if err != nil {
@@ -230,14 +232,19 @@ func (a *attachment) lookAtPod(r *plugin.Request) error {
 	}
 	a.podAddrs = routing.Usable(addrs)
 	if r.Verb == "CHECK" {
-		a.podAddrs = permanent(a.podAddrs)
+		if a.podAddrs, err = a.lost(permanent(a.podAddrs), r.PodAddresses()); err != nil {
+			return err
+		}
+		others = nil // they may have come since: a later plugin's, or net1's, is no reason for a source
 	}
 	routes, err := a.pod.Routes(a.eth)
 	if err != nil {
 		return fmt.Errorf("look at the pod: %w", err)
 	}
 	if r.Verb == "CHECK" {
-		routes = slices.DeleteFunc(routes, func(r *routing.Route) bool { return r.InMain() && r.Learned() })
+		routes = slices.DeleteFunc(routes, func(r *routing.Route) bool {
+			return r.InMain() && (r.Learned() || !r.IsDefault() && !r.Connected())
+		})
 	}
 	for _, v6 := range []bool{false, true} {
 		f := a.newFamily(v6, routing.Usable(others))
@@ -285,6 +292,21 @@ func (a *attachment) sound(addrs []routing.Address) error {
 		}
 	}
 	return nil
+}
+
+// lost appends the addresses of prevResult that the pod's interface has no more, in the families that an ADD has
+// attached: the kernel takes all of a family off an interface where it is switched off.
+func (a *attachment) lost(has []routing.Address, was []netip.Prefix) ([]routing.Address, error) {
+	for _, addr := range was {
+		attached, err := a.node.HasIif(addr.Addr().Is6(), prefPod, a.hostEnd.Name)
+		if err != nil {
+			return nil, err
+		}
+		if attached && !slices.ContainsFunc(has, func(h routing.Address) bool { return h.Prefix.Addr() == addr.Addr() }) {
+			has = append(has, routing.Address{Prefix: addr, Flags: unix.IFA_F_PERMANENT})
+		}
+	}
+	return has, nil
 }
 
 // permanent leaves out the dynamic addresses of the families that have others.

@@ -88,6 +88,7 @@ func (a *attachment) plan() *plugin.Plan {
 	for _, f := range a.families {
 		p.Add(&routing.Route{
 			Table: a.pod.Table(routing.MainTable), Dst: f.all(), Via: f.node(), Dev: a.podEnd, Src: f.source, Metric: f.metric(),
+			Over: f.replaced,
 		})
 		for _, r := range f.replaced {
 			p.Add(&routing.NoRoute{Route: r})
@@ -214,15 +215,21 @@ func noRules(p *plugin.Plan, pod *routing.Namespace, v6 bool, prefs ...int) {
 // leave is the end of the attachment: what the network's pods share stays. On the node the rules go by the host
 // end's name, and the pair takes its routes, table and neighbours along. In a pod that lives on, its interface
 // gets the default routes back that others had made, and the rules and the underlay table go. Deleting the
-// pair takes the kernel's routing lock for long, so what is quick comes first.
+// pair takes the kernel's routing lock for long, so what is quick comes first; but until the main table has them
+// again, the underlay table keeps the default routes, or a DEL that is killed would lose them.
 //
 // The pod's firewall rules stay: they name nothing but the pod's own interfaces, the next ADD in the same pod
 // finds them, and deleting them would take another RCU grace period of a pod that is going as a rule.
 func leave(p *plugin.Plan, hostEnd *routing.Link, owner routing.Owner, pod *routing.Namespace, underlay []*routing.Route) {
-	if pod != nil {
-		for _, r := range underlay {
+	var back []plugin.Change
+	for _, r := range underlay {
+		if r.IsDefault() && r.Copied() {
+			back = append(back, &routing.SpareRoute{Route: r.In(pod.Table(routing.MainTable))}, &routing.NoRoute{Route: r})
+		} else {
 			p.Add(&routing.NoRoute{Route: r})
 		}
+	}
+	if pod != nil {
 		for _, v6 := range []bool{false, true} {
 			noRules(p, pod, v6, prefMark, prefNode, prefPod, prefWireMain, prefWireNode, prefWire)
 		}
@@ -231,11 +238,7 @@ func leave(p *plugin.Plan, hostEnd *routing.Link, owner routing.Owner, pod *rout
 		&routing.NoIif{NS: hostEnd.NS, Pref: prefPod, Iif: hostEnd.Name},
 		&routing.NoLink{Link: hostEnd, Owner: owner},
 	)
-	for _, r := range underlay {
-		if r.IsDefault() && r.Copied() {
-			p.Add(&routing.SpareRoute{Route: r.In(pod.Table(routing.MainTable))})
-		}
-	}
+	p.Add(back...)
 }
 
 func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }

@@ -168,9 +168,13 @@ func status(r *plugin.Request) error {
 	if len(addrs) == 0 {
 		return notReady("the interface has no address")
 	}
+	a := &attachment{network: r.Network, config: config, owner: r.Owner(), hostName: attrs.Name}
+	for _, addr := range addrs {
+		a.nodeAddrs = append(a.nodeAddrs, addr.Prefix.Addr())
+	}
 	fw, err := firewall.Open(string(config.Firewall))
 	if err == nil {
-		err = fw.Probe(r.Node)
+		err = fw.Probe(r.Node, a.nodeRules())
 	}
 	if err != nil {
 		return plugin.Errorf(plugin.CodeNotReady, "firewall: %w", err)

@@ -305,9 +305,9 @@ func (a *attachment) ownsMain(f *family) (bool, error) {
 }
 
 // services describes the network's firewall rules on the node, whatever families this pod has.
-func (a *attachment) services() firewall.Services {
-	s := firewall.Services{Owner: "veth", Network: a.network, Group: a.owner.Group, CIDRs: a.config.Service}
-	for _, addr := range slices.Backward(a.nodeAddrs) { // the first of each family stays
+func services(network string, config *conflist.Underlay, nodes []netip.Addr) firewall.Services {
+	s := firewall.Services{Owner: "veth", Network: network, Group: group(network), CIDRs: config.Service}
+	for _, addr := range slices.Backward(nodes) { // the first of each family stays
 		if addr.Is4() {
 			s.Addr4 = addr
 		} else {

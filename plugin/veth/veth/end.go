@@ -49,7 +49,7 @@ func (e *end) leavePod(p *plugin.Plan) error {
 }
 
 func (e *end) lookAtAddresses() error {
-	links, err := e.Pod.Links()
+	links, err := e.Pod.Links(nil)
 	if err != nil {
 		return err
 	}

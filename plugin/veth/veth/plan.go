@@ -22,7 +22,7 @@ func (a *attachment) plan() *plugin.Plan {
 
 	// The node, once per network.
 	if a.first {
-		p.Add(a.firewall.Services(a.node, a.services()))
+		p.Add(a.firewall.Services(a.node, services(a.network, a.config, a.nodeAddrs)))
 	}
 
 	// The pair: the first interface makes it, later ones find it there. Each says that it uses it.

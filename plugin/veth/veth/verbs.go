@@ -72,7 +72,7 @@ func gc(r *plugin.Request) (*plugin.Plan, error) {
 	for _, a := range valid {
 		keep[userOf(a)] = true
 	}
-	links, err := r.Node.Links()
+	links, err := r.Node.Links(nil)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +115,7 @@ func status(r *plugin.Request) error {
 	}
 	fw, err := firewall.Open(string(config.Firewall))
 	if err == nil {
-		err = fw.Probe(r.Node)
+		err = fw.ProbeServices(r.Node, services(r.Network, config, addrs))
 	}
 	if err != nil {
 		return plugin.Errorf(plugin.CodeNotReady, "firewall: %w", err)

@@ -1,0 +1,132 @@
+package faults
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"underlay-cni/integration/lab"
+	"underlay-cni/plugin"
+	"underlay-cni/plugin/veth-host/vethhost"
+)
+
+// A Subject is a plugin with a configuration, and what may stay of it.
+type Subject struct {
+	Name    string
+	Plugin  plugin.Plugin // computes the plans
+	Options lab.Options   // of the node: its Edit makes the configuration
+	// Shared are the lines of the node's Dump that the pods of a network share: they stay when the last of them goes.
+	Shared *regexp.Regexp
+	// Kept are the lines of a pod's Dump that stay in a pod that lives on: they name nothing but its own interfaces, or
+	// are settings.
+	Kept *regexp.Regexp
+	// ByProgram tells that other programs write the firewall, as iptables(8) does.
+	ByProgram bool
+}
+
+// Subjects is all of them.
+var Subjects = []Subject{
+	vethHost("nftables", ""),
+	vethHost("iptables", "nft"),
+	vethHost("iptables", "legacy"),
+}
+
+// vethHost with a backend: see "once per network" of its specification.
+func vethHost(firewall, variant string) Subject {
+	return Subject{
+		Name: strings.TrimSuffix("veth-host "+firewall+"-"+variant, "-"), Plugin: vethhost.Plugin(),
+		Options: lab.Options{IPTables: variant, Firewall: firewall}, ByProgram: variant != "",
+		Shared: regexp.MustCompile(`^rule6? (512: from all fwmark 0x2000/0x2000 lookup main|` +
+			`1022: from all fwmark 0x1000/0x1000 goto 1024( \[unresolved\])?|1023: from all fwmark 0/0x1000 goto 1025|1025: from all nop)$|` +
+			`^nft inet veth-host-cni0: |^nft ip6? (mangle|nat|filter): `),
+		Kept: regexp.MustCompile(`^nft (inet veth-host|ip6? (mangle|nat|filter)): |^sysctl net/ipv[46]/conf/(all|default|eth0)/`),
+	}
+}
+
+// Type is the name of the plugin's binary.
+func (s *Subject) Type() string { return s.Plugin.Name }
+
+// With is the subject with another configuration.
+func (s *Subject) With(edit func(*lab.Conflist)) *Subject {
+	other, before := *s, s.Options.Edit
+	other.Options.Edit = func(c *lab.Conflist) {
+		if before != nil {
+			before(c)
+		}
+		edit(c)
+	}
+	return &other
+}
+
+// Request is the plugin's standard input for the pod.
+func (s *Subject) Request(p *lab.Pod) map[string]any {
+	r := p.Node.Conflist().Request(s.Type())
+	if p.Result != nil {
+		r["prevResult"] = p.Result
+	}
+	return r
+}
+
+// Run runs a verb of the plugin on the pod as libcni does, and returns what it prints.
+func (s *Subject) Run(verb string, p *lab.Pod, other ...string) ([]byte, error) {
+	return p.Node.Plugin(s.Type(), s.Request(p), p.Variables(verb, other...)...)
+}
+
+// Trace runs a verb of the plugin on the pod with a fault at a change.
+func (s *Subject) Trace(verb string, p *lab.Pod, fault Fault, at int) (*Outcome, error) {
+	return s.trace(verb, p, Command{Fault: fault, At: at})
+}
+
+// TraceMore runs a verb of the plugin on the pod with all changes refused from one on.
+func (s *Subject) TraceMore(verb string, p *lab.Pod, from int) (*Outcome, error) {
+	return s.trace(verb, p, Command{Fault: Refuse, At: from, More: true})
+}
+
+func (s *Subject) trace(verb string, p *lab.Pod, c Command) (*Outcome, error) {
+	c.Env = p.Node.Environ(p.Variables(verb)...)
+	var err error
+	if c.Path, err = p.Node.Find(s.Type()); err != nil {
+		return nil, err
+	}
+	if c.Stdin, err = json.Marshal(s.Request(p)); err != nil {
+		return nil, fmt.Errorf("write the input of %s: %w", s.Type(), err)
+	}
+	var o *Outcome
+	err = p.Node.OnThread(func() (err error) {
+		o, err = Trace(c)
+		return err
+	})
+	return o, err
+}
+
+// Without leaves out of a dump the lines that match.
+func Without(d lab.Dump, lines *regexp.Regexp) lab.Dump {
+	return slices.DeleteFunc(slices.Clone(d), lines.MatchString)
+}
+
+// A Failure is the error object that a plugin prints.
+type Failure struct {
+	CNIVersion string `json:"cniVersion"`
+	Code       uint   `json:"code"`
+	Msg        string `json:"msg"`
+	Details    string `json:"details"`
+}
+
+// ParseFailure reads the one JSON object that a plugin prints when it fails.
+func ParseFailure(text string) (*Failure, error) {
+	var f Failure
+	d := json.NewDecoder(strings.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&f); err != nil {
+		return nil, fmt.Errorf("parse an error object: %w: %q", err, text)
+	}
+	if d.More() {
+		return nil, fmt.Errorf("%w: %q", errSecondObject, text)
+	}
+	return &f, nil
+}
+
+var errSecondObject = errors.New("more than one JSON object")

@@ -1,0 +1,229 @@
+// Package inventory finds out what the plugins have on a node: from the kernel, which is their only database, from the
+// conflists of the node, and from what the runtimes keep about the pods that they have attached.
+package inventory
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"underlay-cni/plugin"
+	"underlay-cni/routing"
+)
+
+// Places are where an inventory is taken.
+type Places struct {
+	ConfDir   string   // conflists
+	CacheDirs []string // of runtimes: directories with one "results" in them, as libcni keeps it
+	Netns     []string // names of network namespaces beside those that are found
+	Types     []string // the plugins whose networks count
+}
+
+// An Inventory is what there is at the moment of Take.
+type Inventory struct {
+	Node *routing.Namespace
+	// Networks are those of the node's conflists that have one of the plugins, by name.
+	Networks map[string]*Network
+	// Attachments are those with a host end, and those that a runtime believes in; sorted.
+	Attachments []*Attachment
+	// Strays are host ends that do not say which attachment they belong to: an ADD was killed after it made them, or is
+	// just being made.
+	Strays []*Attachment
+	// HasCache tells whether any runtime keeps results, though it may have none.
+	HasCache bool
+
+	namespaces *namespaces
+}
+
+// An Attachment is a pod's interface and what is known about it.
+type Attachment struct {
+	plugin.Attachment
+	Link   *routing.LinkAttrs // the host end; nil: there is none
+	Cached *Cached            // what a runtime keeps; nil: none does
+	Netns  string             // path of the pod's network namespace; "": nobody has a name for it
+	Lives  bool               // a process is in that namespace
+}
+
+// String is network/containerID/ifname, as the alias of the host end.
+func (a *Attachment) String() string {
+	if a.ContainerID == "" {
+		return "?/?/?"
+	}
+	return a.Network + "/" + a.ContainerID + "/" + a.IfName
+}
+
+// HostEndName is the name of the host end, whether it is there or not.
+func (a *Attachment) HostEndName() string {
+	if a.Link != nil {
+		return a.Link.Name
+	}
+	return a.HostEnd()
+}
+
+// Take looks at the node. Conflists and results that cannot be read are passed over, and named in the error, which does
+// not make the inventory useless.
+func Take(node *routing.Namespace, p Places) (*Inventory, error) {
+	inv := &Inventory{Node: node}
+	var errs []error
+	var err error
+	inv.Networks, err = readNetworks(p.ConfDir, p.Types)
+	errs = append(errs, err)
+	var cached []*Cached
+	for _, dir := range p.CacheDirs {
+		c, err := readCache(dir, p.Types)
+		cached, errs = append(cached, c...), append(errs, err)
+		if _, err := os.Stat(filepath.Join(dir, "results")); err == nil {
+			inv.HasCache = true
+		}
+	}
+	if inv.namespaces, err = nameNamespaces(node, p.Netns, cached); err != nil {
+		return inv, errors.Join(append(errs, err)...)
+	}
+	err = inv.takeLinks()
+	inv.addCached(cached)
+	slices.SortFunc(inv.Attachments, func(a, b *Attachment) int { return cmp.Compare(a.String(), b.String()) })
+	return inv, errors.Join(append(errs, err)...)
+}
+
+// takeLinks finds the host ends: by the form of their name, and by a group that stands for the network in their alias.
+func (inv *Inventory) takeLinks() error {
+	links, err := inv.Node.Links(func(l *routing.LinkAttrs) bool {
+		return l.Kind == "veth" && l.Group != 0 && plugin.IsHostEnd(l.Name)
+	})
+	if err != nil {
+		return err
+	}
+	groups := map[uint32]string{}
+	for name := range inv.Networks {
+		groups[plugin.Group(name)] = name
+	}
+	var strays []*routing.LinkAttrs
+	for _, l := range links {
+		parts := strings.Split(l.Alias, "/")
+		if len(parts) != 3 || plugin.Group(parts[0]) != l.Group {
+			strays = append(strays, l)
+			continue
+		}
+		groups[l.Group] = parts[0]
+		inv.Attachments = append(inv.Attachments, inv.attachment(plugin.Attachment{Network: parts[0], ContainerID: parts[1], IfName: parts[2]}, l))
+	}
+	for _, l := range strays {
+		if network, known := groups[l.Group]; known {
+			inv.Strays = append(inv.Strays, inv.attachment(plugin.Attachment{Network: network}, l))
+		}
+	}
+	return nil
+}
+
+func (inv *Inventory) attachment(a plugin.Attachment, l *routing.LinkAttrs) *Attachment {
+	found := &Attachment{Attachment: a, Link: l}
+	if ns := inv.namespaces.byID[l.NSID]; ns != nil && l.NSID >= 0 {
+		found.Netns, found.Lives = ns.path, ns.inhabited
+	}
+	return found
+}
+
+// addCached brings together what the kernel has and what runtimes believe in.
+func (inv *Inventory) addCached(cached []*Cached) {
+	for _, c := range cached {
+		i := slices.IndexFunc(inv.Attachments, func(a *Attachment) bool { return a.Attachment == c.Attachment })
+		if i < 0 {
+			a := &Attachment{Attachment: c.Attachment}
+			if ns := inv.namespaces.at(c.Netns); ns != nil {
+				a.Netns, a.Lives = c.Netns, ns.inhabited
+			}
+			inv.Attachments, i = append(inv.Attachments, a), len(inv.Attachments)
+		}
+		inv.Attachments[i].Cached = c
+	}
+}
+
+// In tells whether the pod of an attachment has the network namespace at that path.
+func (inv *Inventory) In(a *Attachment, path string) bool {
+	want, got := inv.namespaces.at(path), inv.namespaces.at(a.Netns)
+	return want != nil && got != nil && want.inode == got.inode
+}
+
+// Network is the configuration of a network: that of the node's conflists, or the one that a runtime has used for the
+// attachment, as Multus does with its own. It is nil if there is neither.
+func (inv *Inventory) Network(a *Attachment) *Network {
+	if n := inv.Networks[a.Network]; n != nil {
+		return n
+	}
+	if a.Cached != nil {
+		return a.Cached.Network
+	}
+	return nil
+}
+
+// NetworkNames are those of all networks that are known from anywhere, sorted.
+func (inv *Inventory) NetworkNames() []string {
+	var names []string
+	for name := range inv.Networks {
+		names = append(names, name)
+	}
+	for _, a := range slices.Concat(inv.Attachments, inv.Strays) {
+		names = append(names, a.Network)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// BeingAdded reports whether a CNI plugin runs for the attachment at this moment.
+func (*Inventory) BeingAdded(a *Attachment) bool {
+	return slices.ContainsFunc(runningPlugins(), func(running plugin.Attachment) bool {
+		running.Network = a.Network
+		return running.HostEnd() == a.HostEndName() || running == a.Attachment
+	})
+}
+
+// Result is what the plugins before ours have done for the attachment: as the runtime keeps it, or as the kernel shows it.
+func Result(a *Attachment, network *Network, pod *routing.Namespace) (*types100.Result, error) {
+	if a.Cached != nil {
+		if r, err := a.Cached.result(network); err == nil && hasInterface(r, a.IfName) {
+			return r, nil
+		}
+	}
+	return kernelResult(pod, a.IfName)
+}
+
+func hasInterface(r *types100.Result, name string) bool {
+	return slices.ContainsFunc(r.Interfaces, func(i *types100.Interface) bool { return i.Name == name && i.Sandbox != "" })
+}
+
+// kernelResult says what an interface plugin would have said: the interface, its addresses and its gateways.
+func kernelResult(pod *routing.Namespace, name string) (*types100.Result, error) {
+	link := pod.Link(name)
+	attrs, err := link.Attrs()
+	if err != nil {
+		return nil, fmt.Errorf("look at the pod: %w", err)
+	}
+	addrs, err := pod.UsableAddresses(link)
+	if err != nil {
+		return nil, fmt.Errorf("look at the pod: %w", err)
+	}
+	routes, err := pod.Routes(link)
+	if err != nil {
+		return nil, fmt.Errorf("look at the pod: %w", err)
+	}
+	r := &types100.Result{
+		CNIVersion: types100.ImplementedSpecVersion,
+		Interfaces: []*types100.Interface{{Name: name, Mac: attrs.MAC.String(), Mtu: attrs.MTU, Sandbox: pod.Path}},
+	}
+	for _, addr := range addrs {
+		ip := &types100.IPConfig{Interface: new(0), Address: ipNet(addr.Prefix)}
+		for _, route := range routes {
+			if route.IsDefault() && route.Via.IsValid() && route.Via.Is6() == addr.Prefix.Addr().Is6() {
+				ip.Gateway = route.Via.AsSlice()
+			}
+		}
+		r.IPs = append(r.IPs, ip)
+	}
+	return r, nil
+}

@@ -1,0 +1,21 @@
+#!/bin/sh
+# test.sh [ARG...]: go test of everything, with the arguments before the packages. It prints a line a package, what failed,
+# and how many tests were skipped for want of what: a test that nobody runs proves nothing. All of the output stays in
+# .tools/test.log.
+set -eu
+
+cd "$(dirname "$0")/.."
+log=.tools/test.log
+{ go test -v -count=1 -timeout 40m "$@" ./... 2>&1 || echo "go test: exit status $?"; } | tee "$log" | grep -E '^(ok|FAIL|panic:|go test:)' || true
+
+count() { grep -cE "^ *--- $1: " "$log" || true; }
+untested() { sed -n 's/.*SKIPPED, NOT TESTED: *//p' "$log"; }
+if [ "$(untested | wc -l)" != 0 ]; then
+	echo "test: SKIPPED, NOT TESTED here, $(untested | wc -l) tests, for these reasons (make vm has ipvlan and IPVS):"
+	untested | sed 's/:.*//' | sort | uniq -c
+fi
+echo "test: $(count PASS) passed, $(count FAIL) failed, $(count SKIP) skipped"
+if grep -qE '^(FAIL|panic:|go test:)' "$log"; then
+	grep -vE '^ *(=== |--- (PASS|SKIP): )|^(ok|PASS|\?) ?' "$log" >&2
+	exit 1
+fi
