@@ -32,7 +32,9 @@ func TestIPTablesRules(t *testing.T) {
 			"node-no-ipMasq": func(ns Namespace) Change { return b.Node(ns, wire) },
 			"pod":            func(ns Namespace) Change { return b.Pod(ns, pod()) },
 			"services":       func(ns Namespace) Change { return b.Services(ns, services()) },
-			"replies":        func(ns Namespace) Change { return b.Replies(ns, Replies{"veth", "veth0", 0x1000, true, true}) },
+			"replies": func(ns Namespace) Change {
+				return b.Replies(ns, Replies{Owner: "veth", By: "veth0", Mark: 0x1000, IPv4: true, IPv6: true})
+			},
 		} {
 			t.Run(variant+" "+name, func(t *testing.T) {
 				t.Parallel()

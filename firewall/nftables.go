@@ -25,6 +25,7 @@ type table struct {
 	name   string
 	chains []chain
 	shared bool   // others rely on it: it is there, as a rule, and Revert leaves it
+	there  bool   // it is there, as a rule
 	added  bool   // by Apply, from nothing
 	fresh  bool   // Apply has written it
 	sum    []byte // of text
@@ -104,7 +105,7 @@ func (t *table) Apply() error {
 		return err
 	}
 	defer func() { _ = c.CloseLasting() }()
-	if t.shared {
+	if t.shared || t.there {
 		if state, err := t.look(c); err != nil || state == nil {
 			return err
 		}

@@ -25,6 +25,8 @@ type Replies struct {
 	By         string // the interface
 	Mark       uint32 // of such connections, and of their packets in both directions
 	IPv4, IPv6 bool   // the families that the pod has
+	// There says that an earlier interface has written them, as a rule: a look costs less than to write in vain.
+	There bool
 }
 
 // table is the name in nftables. No network of veth-host can have it: that one's begin with "veth-host-".
@@ -63,7 +65,7 @@ func (nftBackend) Services(ns Namespace, s Services) Change {
 // Replies is the table in a pod. The packets that come in get the mark too, so that rp_filter, in every mode, looks
 // for the way back where the answer will take it (src_valid_mark).
 func (nftBackend) Replies(ns Namespace, r Replies) Change {
-	return &table{ns: ns, name: r.Owner, chains: []chain{
+	return &table{ns: ns, name: r.Owner, there: r.There, chains: []chain{
 		base("prerouting", nftables.ChainTypeFilter, "prerouting", *nftables.ChainPriorityMangle, []rule{
 			{[]term{iifname(r.By), ctDirection("original"), orCtMark(r.Mark), orMetaMark(r.Mark)}, "came in by " + r.By},
 		}),
@@ -124,7 +126,7 @@ func (s Services) tables(addr netip.Addr) []xtable {
 func (b iptBackend) Replies(ns Namespace, r Replies) Change { return b.replies(ns, r) }
 
 func (b iptBackend) replies(ns Namespace, r Replies) *ruleset {
-	set := &ruleset{ns: ns, owner: r.Owner}
+	set := &ruleset{ns: ns, owner: r.Owner, there: r.There}
 	name := func(of string) string { return chainPrefix(r.Owner) + "-" + of }
 	in := "-i " + r.By + " -m conntrack --ctdir ORIGINAL"
 	tables := []xtable{{"mangle", []xchain{

@@ -320,6 +320,7 @@ func services(network string, config *conflist.Underlay, nodes []netip.Addr) fir
 func (a *attachment) replies() firewall.Replies {
 	return firewall.Replies{
 		Owner: "veth", By: podEnd, Mark: underlay.MarkReply, IPv4: a.family(false) != nil, IPv6: a.family(true) != nil,
+		There: !a.first,
 	}
 }
 
