@@ -8,7 +8,7 @@ LINT_VERSION := v2.15.0
 PLUGINS := veth-host veth router underlayctl
 LINT    := .tools/golangci-lint-$(LINT_VERSION)
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
-LDFLAGS := -s -w -X underlay-cni/plugin.Version=$(VERSION) -funcalign=8
+LDFLAGS := -s -w -X underlay-cni/plugin.Version=$(VERSION) -funcalign=1
 # A plugin stays below 4,000,000 bytes: inlining and padding are 6 % of one, and what they save of a start is too short to
 # be measured.
 SMALL   := -gcflags=all=-l

@@ -15,13 +15,27 @@ import (
 // config is the smallest valid configuration with each given key set to the JSON text of its value; the empty text
 // leaves the key out.
 func config(keyValues ...string) string {
-	values := [][2]string{
+	return object([][2]string{
 		{"cniVersion", `"1.1.0"`},
 		{"name", `"cni0"`},
 		{"type", `"veth-host"`},
 		{"hostInterface", `"enp1s0"`},
 		{"containerInterface", `"veth0"`},
-	}
+	}, keyValues)
+}
+
+// underlayConfig is the same of veth and router.
+func underlayConfig(keyValues ...string) string {
+	return object([][2]string{
+		{"cniVersion", `"1.1.0"`},
+		{"name", `"net"`},
+		{"type", `"veth"`},
+		{"overlay_hijack_subnet", `["10.240.0.0/12"]`},
+		{"service_hijack_subnet", `["172.96.0.0/18"]`},
+	}, keyValues)
+}
+
+func object(values [][2]string, keyValues []string) string {
 next:
 	for i := 0; i < len(keyValues); i += 2 {
 		for j := range values {

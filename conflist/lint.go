@@ -97,34 +97,48 @@ func (l *linter) chain(list []member) (chain []plugin, ok bool) {
 	return chain, true
 }
 
-// lintChain looks at each veth-host, and at the plugins before it with its eyes.
+// lintChain looks at each plugin of this project, and at the plugins before it with its eyes.
 func (l *linter) lintChain(chain []plugin) {
+	ours := []string{"veth-host", "veth", "router"}
 	var names []string
+	found := ""
 	for i, p := range chain {
 		names = append(names, p.name())
-		if p.name() != "veth-host" {
+		if !slices.Contains(ours, p.name()) {
 			continue
 		}
 		if i == 0 {
-			l.advise(p.path+"type", "veth-host", "comes first; put it after the plugin that makes the pod's interface, such as macvlan or ipvlan, in one list")
+			l.advise(p.path+"type", p.name(), "comes first; put it after the plugin that makes the pod's interface, such as macvlan or ipvlan, in one list")
 		}
-		if slices.Contains(names[:i], "veth-host") {
-			l.advise(p.path+"type", "veth-host", "comes twice; one makes the only veth pair a pod needs")
+		switch {
+		case found == p.name():
+			l.advise(p.path+"type", found, "comes twice; one makes the only veth pair a pod needs")
+		case found != "":
+			l.advise(p.path+"type", p.name(), "comes beside "+found+", which does the same for other pods; take one of them")
 		}
-		c, errs := decodeVethHost(p.withName())
-		l.refuse(p.path, errs...)
-		if len(errs) > 0 {
-			continue
-		}
-		l.lintVethHost(p.path, c)
-		for _, before := range chain[:i] {
-			u := underlayOf(before)
-			l.lintInterface(p.path, c, u)
-			l.lintIPAM(p.path, c, u)
+		found = p.name()
+		if found == "veth-host" {
+			l.lintAsVethHost(p, chain[:i])
+		} else {
+			l.lintAsUnderlay(p, chain[:i])
 		}
 	}
-	if !slices.Contains(names, "veth-host") {
-		l.advise("plugins", strings.Join(names, ", "), "no veth-host in the chain")
+	if found == "" {
+		l.advise("plugins", strings.Join(names, ", "), "none of "+strings.Join(ours, ", ")+" in the chain")
+	}
+}
+
+func (l *linter) lintAsVethHost(p plugin, before []plugin) {
+	c, errs := decodeVethHost(p.withName())
+	l.refuse(p.path, errs...)
+	if len(errs) > 0 {
+		return
+	}
+	l.lintVethHost(p.path, c)
+	for _, b := range before {
+		u := underlayOf(b)
+		l.lintInterface(p.path, c, u)
+		l.lintIPAM(p.path, c, u)
 	}
 }
 

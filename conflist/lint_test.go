@@ -17,6 +17,11 @@ func vethHost(more string) string {
 	return `{"type": "veth-host", "hostInterface": "enp1s0", "containerInterface": "veth0"` + more + `}`
 }
 
+// underlayPlugin is a veth or a router of a list, with more keys.
+func underlayPlugin(typ, more string) string {
+	return `{"type": "` + typ + `", "overlay_hijack_subnet": ["10.240.0.0/12"], "service_hijack_subnet": ["172.96.0.0/18"]` + more + `}`
+}
+
 func TestLint(t *testing.T) {
 	const (
 		macvlan = `{"type": "macvlan", "master": "enp1s0", "mode": "bridge", "mtu": 1450, "ipam": {"type": "host-local", "ranges": [
@@ -47,8 +52,8 @@ func TestLint(t *testing.T) {
 			`line 3: plugins[1].hostIface: 1: unknown key, did you mean "hostInterface"?`,
 		}},
 
-		{"no veth-host", chain(bare), []string{`plugins: macvlan: no veth-host in the chain`}},
-		{"a single plugin", bare, []string{`plugins: macvlan: no veth-host in the chain`}},
+		{"no veth-host", chain(bare), []string{`plugins: macvlan: none of veth-host, veth, router in the chain`}},
+		{"a single plugin", bare, []string{`plugins: macvlan: none of veth-host, veth, router in the chain`}},
 		{"veth-host alone", config(), []string{
 			`type: veth-host: comes first; put it after the plugin that makes the pod's interface, such as macvlan or ipvlan, in one list`,
 		}},
@@ -98,6 +103,41 @@ func TestLint(t *testing.T) {
 			`plugins[0].ipam.addresses[0].gateway: missing; name the router of 10.0.0.7/24`,
 		}},
 		{"an interface plugin that is wrong itself", chain(`{"type": "ipvlan", "master": 1}`, vethHost(``)), nil},
+
+		{"veth, nothing to say", chain(macvlan, underlayPlugin("veth", ``)), nil},
+		{"router, nothing to say", chain(macvlan, underlayPlugin("router", `, "overlay_interface": "eth0", "host_route": false`)), nil},
+		{"veth with keys of router", chain(macvlan, underlayPlugin("veth", `, "overlay_interface": "eth0", "host_rule_table": 500`)), []string{
+			`plugins[1].overlay_interface: "eth0": veth ignores it, it is a key of router; leave it out`,
+			`plugins[1].host_rule_table: 500: veth ignores it, it is a key of router; leave it out`,
+		}},
+		{"router with a key of veth", chain(macvlan, underlayPlugin("router", `, "veth_link_address": "169.254.100.1"`)), []string{
+			`plugins[1].veth_link_address: "169.254.100.1": router ignores it, it is a key of veth; leave it out`,
+		}},
+		{"veth beside veth-host", chain(macvlan, vethHost(``), underlayPlugin("veth", ``)), []string{
+			`plugins[2].type: veth: comes beside veth-host, which does the same for other pods; take one of them`,
+		}},
+		{"what veth refuses", chain(bare, underlayPlugin("veth", `, "rp_filter": {"value": 7}`)), []string{
+			`plugins[1].rp_filter.value: 7: out of range; accepted: a whole number from 0 to 2`,
+		}},
+		{"a hijack of the wire", chain(macvlan, underlayPlugin("veth", `, "additional_hijack_subnet": ["10.10.0.0/16", "10.10.20.0/25", "10.10.20.9", "fd00:10::/64"]`)), []string{
+			`plugins[1].additional_hijack_subnet: fd00:10::/64: is on the underlay fd00:10::/64; pods would look for machines on the wire behind their node`,
+		}},
+		{"a hijack of part of the wire", chain(macvlan, underlayPlugin("veth", `, "additional_hijack_subnet": ["10.10.20.0/25"]`)), []string{
+			`plugins[1].additional_hijack_subnet: 10.10.20.0/25: is on the underlay 10.10.20.0/24; pods would look for machines on the wire behind their node`,
+		}},
+		{"no hijack at all", chain(macvlan, `{"type": "veth", "overlay_hijack_subnet": [], "service_hijack_subnet": []}`), []string{
+			`plugins[1].service_hijack_subnet: []: no subnet at all; right only where something in the pod, such as eBPF, takes care of Services`,
+		}},
+		{"only_op_mac alone, skip_call", chain(macvlan, underlayPlugin("veth", `, "only_op_mac": true, "skip_call": true`)), []string{
+			`plugins[1].only_op_mac: true: without mac_prefix it has no effect; leave it out`,
+			`plugins[1].skip_call: true: the plugin does nothing`,
+		}},
+		{"a mac_prefix for ipvlan", chain(`{"type": "ipvlan"}`, underlayPlugin("router", `, "mac_prefix": "0a:1b"`)), []string{
+			`plugins[1].mac_prefix: 0a:1b: an ipvlan has the hardware address of its parent; leave it out`,
+		}},
+		{"veth for macvlan private", chain(`{"type": "macvlan", "mode": "private"}`, underlayPlugin("veth", ``)), []string{
+			`plugins[0].mode: private: keeps the pods of one node from each other; write bridge`,
+		}},
 		{"a plugin without a type", chain(`{}`, vethHost(``)), nil},
 	}
 	for _, test := range tests {

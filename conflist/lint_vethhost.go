@@ -92,32 +92,43 @@ func (l *linter) lintInterface(path string, c *VethHost, u underlay) {
 		l.advise(path+"hostInterface", c.HostInterface, "is not the master of the pod's interface, "+shorten(u.Master)+
 			"; right only if the node's addresses are on "+c.HostInterface)
 	}
+	l.lintMode(u)
+	if u.MTU > 0 && c.MTU > u.MTU {
+		l.advise(path+"mtu", decimal(c.MTU), "bigger than that of the pod's interface, "+decimal(u.MTU)+"; leave it out or lower it")
+	}
+}
+
+// lintMode looks at the mode of macvlan and ipvlan.
+func (l *linter) lintMode(u underlay) {
 	switch {
 	case u.Type == "macvlan" && u.Mode != "" && u.Mode != "bridge":
 		l.advise(u.path+"mode", u.Mode, "keeps the pods of one node from each other; write bridge")
 	case u.Type == "ipvlan" && u.Mode != "" && u.Mode != "l2":
 		l.advise(u.path+"mode", u.Mode, "leaves the pod without ARP and ND on the wire; write l2")
 	}
-	if u.MTU > 0 && c.MTU > u.MTU {
-		l.advise(path+"mtu", decimal(c.MTU), "bigger than that of the pod's interface, "+decimal(u.MTU)+"; leave it out or lower it")
-	}
 }
 
 // lintIPAM compares with the addresses that the IPAM of the interface plugin gives out.
 func (l *linter) lintIPAM(path string, c *VethHost, u underlay) {
 	for _, r := range u.ranges() {
-		if r.Gateway == "" {
-			l.advise(r.path+".gateway", "", "missing; name the router of "+shorten(r.Subnet))
+		prefix, ok := l.lintRange(r)
+		if !ok {
+			continue
 		}
-		prefix, err := netip.ParsePrefix(r.Subnet)
-		if err != nil {
-			continue // the IPAM itself will say so
-		}
-		if service, ok := c.ServiceCIDR.Overlaps(prefix.Masked()); ok {
-			l.advise(path+"serviceCidr", service.String(), "overlaps the underlay "+prefix.Masked().String()+"; pods would take machines on the wire for Services")
+		if service, ok := c.ServiceCIDR.Overlaps(prefix); ok {
+			l.advise(path+"serviceCidr", service.String(), "overlaps the underlay "+prefix.String()+"; pods would take machines on the wire for Services")
 		}
 		if prefix.Addr().Is6() && c.MTU > 0 && c.MTU < minIPv6MTU {
 			l.advise(path+"mtu", decimal(c.MTU), "too small for the IPv6 of "+r.path+"; leave it out or write at least "+decimal(minIPv6MTU))
 		}
 	}
+}
+
+// lintRange looks at one subnet for itself, and returns it unless it is none: then the IPAM itself will say so.
+func (l *linter) lintRange(r ipRange) (subnet netip.Prefix, ok bool) {
+	if r.Gateway == "" {
+		l.advise(r.path+".gateway", "", "missing; name the router of "+shorten(r.Subnet))
+	}
+	prefix, err := netip.ParsePrefix(r.Subnet)
+	return prefix.Masked(), err == nil
 }

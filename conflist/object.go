@@ -143,6 +143,9 @@ func firstLine(text []byte) int {
 	return 0
 }
 
+// Valid reports text that is not JSON, by its line. Nothing else is looked at.
+func Valid(text []byte) error { return valid(text) }
+
 // valid reports text that is not JSON, by its line.
 func valid(text []byte) error {
 	var all json.RawMessage

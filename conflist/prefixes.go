@@ -49,21 +49,29 @@ func (p Prefixes) String() string {
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (p *Prefixes) UnmarshalJSON(raw []byte) error {
+	all, err := unmarshalPrefixes(raw, parsePrefix)
+	if err == nil {
+		*p = all
+	}
+	return err
+}
+
+func unmarshalPrefixes(raw []byte, parse func(string) (netip.Prefix, error)) (Prefixes, error) {
 	var lists []string
 	if one, err := unquote(raw); err == nil {
 		if one == "" {
-			return errEmpty
+			return nil, errEmpty
 		}
 		lists = []string{one}
 	} else if string(raw) == "null" || json.Unmarshal(raw, &lists) != nil {
-		return errWrongType
+		return nil, errWrongType
 	}
 	var all Prefixes
 	for _, list := range lists {
 		for part := range strings.SplitSeq(list, ",") {
-			one, err := parsePrefix(strings.TrimSpace(part))
+			one, err := parse(strings.TrimSpace(part))
 			if err != nil {
-				return err
+				return nil, err
 			}
 			all = append(all, one)
 		}
@@ -71,11 +79,10 @@ func (p *Prefixes) UnmarshalJSON(raw []byte) error {
 	all = all.merge()
 	for _, one := range all { // here, since the halves of everything are everything
 		if one.Bits() == 0 {
-			return errors.New(one.String() + " is every address")
+			return nil, errors.New(one.String() + " is every address")
 		}
 	}
-	*p = all
-	return nil
+	return all, nil
 }
 
 func (*Prefixes) accepted() string {

@@ -2,10 +2,12 @@ package conflist
 
 import (
 	"encoding/json"
+	"net/netip"
 	"os"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 // schema is what this test needs of JSON schema.
@@ -31,37 +33,69 @@ func (p *property) UnmarshalJSON(data []byte) error {
 	return json.Unmarshal(data, (*plain)(p))
 }
 
-// The schema for editors has the keys of the Go table, their ranges and their defaults.
+// The schemas for editors have the keys of the Go tables, their ranges and their defaults.
 func TestSchema(t *testing.T) {
-	data, err := os.ReadFile("schema/veth-host.schema.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var s schema
-	if err := json.Unmarshal(data, &s); err != nil {
-		t.Fatal(err)
-	}
-	var c VethHost
-	compareKeys(t, s, c.keys())
-	if d := cmp.Diff([]string{"type", "hostInterface", "containerInterface"}, s.Required); d != "" {
-		t.Errorf("required (-want +got)\n%s", d)
-	}
-	for key, p := range s.Properties {
-		compareDefault(t, p, func(value string) string { return config(key, value) })
-	}
-	for key, p := range s.Properties["log_options"].Properties {
-		compareDefault(t, p, func(value string) string {
-			if value == "" {
-				return config("log_options", "{}")
+	for _, test := range []struct {
+		plugin   string
+		keys     []key
+		required []string
+		config   func(...string) string
+		decode   func(string) (any, error)
+	}{
+		{"veth-host", new(VethHost).keys(), []string{"type", "hostInterface", "containerInterface"}, config, func(s string) (any, error) {
+			return DecodeVethHost([]byte(s))
+		}},
+		{"veth", newUnderlay("veth").keys(), []string{"type", "overlay_hijack_subnet", "service_hijack_subnet"}, underlayConfig, func(s string) (any, error) {
+			return DecodeVeth([]byte(s))
+		}},
+		{"router", newUnderlay("router").keys(), []string{"type", "overlay_hijack_subnet", "service_hijack_subnet"}, underlayConfig, func(s string) (any, error) {
+			return DecodeRouter([]byte(s))
+		}},
+	} {
+		t.Run(test.plugin, func(t *testing.T) {
+			data, err := os.ReadFile("schema/" + test.plugin + ".schema.json")
+			if err != nil {
+				t.Fatal(err)
 			}
-			return config("log_options", `{"`+key+`": `+value+`}`)
+			var s schema
+			if err := json.Unmarshal(data, &s); err != nil {
+				t.Fatal(err)
+			}
+			compareKeys(t, s, test.keys)
+			if d := cmp.Diff(test.required, s.Required); d != "" {
+				t.Errorf("required (-want +got)\n%s", d)
+			}
+			for key, p := range s.Properties {
+				compareDefault(t, p, test.decode, func(value string) string { return test.config(key, value) })
+				for below, p := range p.Properties {
+					compareDefault(t, p, test.decode, func(value string) string {
+						if value == "" {
+							return test.config(key, "{}")
+						}
+						return test.config(key, `{"`+below+`": `+value+`}`)
+					})
+				}
+			}
+			for _, backend := range s.Properties["firewall"].Enum {
+				if _, err := test.decode(test.config("firewall", `"`+backend+`"`)); err != nil {
+					t.Error(err)
+				}
+			}
 		})
 	}
-	for _, backend := range s.Properties["firewall"].Enum {
-		if _, err := DecodeVethHost([]byte(config("firewall", `"`+backend+`"`))); err != nil {
-			t.Error(err)
-		}
+}
+
+// bounds are the least and the greatest value of a whole number.
+func bounds(v value) (first, last int, ok bool) {
+	switch v := v.(type) {
+	case integer:
+		return v.first, v.last, true
+	case tableID:
+		return 1, maxTable, true
+	case *MigrateRoute:
+		return -1, 1, true
 	}
+	return 0, 0, false
 }
 
 // compareKeys goes through both tables in both directions, and into the objects.
@@ -72,8 +106,8 @@ func compareKeys(t *testing.T, s schema, keys []key) {
 		if !ok && k.name != "cni.dev/valid-attachments" { // covered by patternProperties
 			t.Errorf("%s is not in the schema", k.name)
 		}
-		if n, ok := k.value.(integer); ok {
-			if d := cmp.Diff([]*int{&n.first, &n.last}, []*int{p.Minimum, p.Maximum}); d != "" {
+		if first, last, ok := bounds(k.value); ok {
+			if d := cmp.Diff([]*int{&first, &last}, []*int{p.Minimum, p.Maximum}); d != "" {
 				t.Errorf("%s: range (-want +got)\n%s", k.name, d)
 			}
 		}
@@ -89,20 +123,20 @@ func compareKeys(t *testing.T, s schema, keys []key) {
 }
 
 // compareDefault decodes the default of the schema; it means the same as the key left out.
-func compareDefault(t *testing.T, p property, config func(value string) string) {
+func compareDefault(t *testing.T, p property, decode func(string) (any, error), config func(value string) string) {
 	t.Helper()
 	if p.Default == nil {
 		return
 	}
-	want, err := DecodeVethHost([]byte(config("")))
+	want, err := decode(config(""))
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := DecodeVethHost([]byte(config(string(p.Default))))
+	got, err := decode(config(string(p.Default)))
 	if err != nil {
 		t.Error(err)
 	}
-	if d := diff(want, got); d != "" {
+	if d := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Prefix{}, MACPrefix{}), cmpopts.EquateEmpty()); d != "" {
 		t.Errorf("default (-want +got)\n%s", d)
 	}
 }

@@ -120,6 +120,7 @@ type backend interface {
 	Firewall
 	nodeLeft(Namespace, Node) *leftovers
 	podLeft(Namespace, Pod) *leftovers
+	nftLeft(table string) string
 }
 
 func (s *sweeping) Node(ns Namespace, n Node) Change {

@@ -64,8 +64,14 @@ type Firewall interface {
 	Node(ns Namespace, n Node) Change
 	// Pod is the rule set in a pod. Its Revert deletes it.
 	Pod(ns Namespace, p Pod) Change
+	// Services is the rule set of a network of veth on the node. Its Revert does nothing, as Node's.
+	Services(ns Namespace, s Services) Change
+	// Replies is the rule set of veth or router in a pod. Its Revert deletes it.
+	Replies(ns Namespace, r Replies) Change
 	// Probe tells whether the rule set of a network could be written in a namespace, changing nothing.
 	Probe(ns Namespace, n Node) error
+	// ProbeServices is the same for a network of veth.
+	ProbeServices(ns Namespace, s Services) error
 }
 
 // The names of the backends, as in the configuration.

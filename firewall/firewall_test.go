@@ -145,7 +145,7 @@ func only6(n *firewall.Node)        { n.Addr4, n.Addr6 = netip.Addr{}, netip.Mus
 func dual(n *firewall.Node)         { n.Addr6 = netip.MustParseAddr("fd20::152") }
 func noMasquerade(n *firewall.Node) { n.Masquerade = false }
 
-func services(cidrs ...string) func(*firewall.Node) {
+func serviceCIDRs(cidrs ...string) func(*firewall.Node) {
 	return func(n *firewall.Node) {
 		for _, c := range cidrs {
 			n.ServiceCIDRs = append(n.ServiceCIDRs, netip.MustParsePrefix(c))
@@ -158,6 +158,25 @@ func ports(ranges ...firewall.Ports) func(*firewall.Node) {
 }
 
 var examplePod = firewall.Pod{Interface: "eth0", Veth: "veth0", NodePortMark: 0x2000, ServiceMark: 0x1000}
+
+var exampleServices = firewall.Services{
+	Owner: "veth", Network: "underlay", Group: 77, Addr4: netip.MustParseAddr("10.10.20.152"), Addr6: netip.MustParseAddr("fd20::152"),
+	CIDRs: []netip.Prefix{netip.MustParsePrefix("172.96.0.0/18"), netip.MustParsePrefix("2001:4860:fd00::/108")},
+}
+
+var exampleReplies = firewall.Replies{Owner: "veth", By: "veth0", Mark: 0x1000, IPv4: true, IPv6: true}
+
+func services(name string, s firewall.Services) description {
+	return description{"services " + name, func(fw firewall.Firewall, ns firewall.Namespace) []firewall.Change {
+		return []firewall.Change{fw.Services(ns, s)}
+	}}
+}
+
+func replies(name string, r firewall.Replies) description {
+	return description{"replies " + name, func(fw firewall.Firewall, ns firewall.Namespace) []firewall.Change {
+		return []firewall.Change{fw.Replies(ns, r)}
+	}}
+}
 
 type description struct {
 	name string
@@ -182,17 +201,17 @@ func pod(name string, p firewall.Pod) description {
 var descriptions = []description{
 	node("IPv4 ipMasq", cni0()),
 	node("IPv4", cni0(noMasquerade)),
-	node("IPv4 serviceCidr ipMasq", cni0(services("172.20.252.0/22"))),
-	node("IPv4 serviceCidr", cni0(services("172.20.252.0/22"), noMasquerade)),
+	node("IPv4 serviceCidr ipMasq", cni0(serviceCIDRs("172.20.252.0/22"))),
+	node("IPv4 serviceCidr", cni0(serviceCIDRs("172.20.252.0/22"), noMasquerade)),
 	node("IPv6 ipMasq", cni0(only6)),
 	node("IPv6", cni0(only6, noMasquerade)),
-	node("IPv6 serviceCidr ipMasq", cni0(only6, services("fd00:20::/108"))),
-	node("IPv6 serviceCidr", cni0(only6, services("fd00:20::/108"), noMasquerade)),
+	node("IPv6 serviceCidr ipMasq", cni0(only6, serviceCIDRs("fd00:20::/108"))),
+	node("IPv6 serviceCidr", cni0(only6, serviceCIDRs("fd00:20::/108"), noMasquerade)),
 	node("dual ipMasq", cni0(dual)),
 	node("dual", cni0(dual, noMasquerade)),
-	node("dual serviceCidr ipMasq", cni0(dual, services("172.20.252.0/22", "fd00:20::/108"))),
-	node("dual serviceCidr", cni0(dual, services("172.20.252.0/22", "fd00:20::/108"), noMasquerade)),
-	node("several serviceCidr", cni0(dual, services("10.96.0.0/12", "172.20.252.7/32", "192.0.2.128/25", "fd00:20::1/128", "fd00:30::/61"))),
+	node("dual serviceCidr ipMasq", cni0(dual, serviceCIDRs("172.20.252.0/22", "fd00:20::/108"))),
+	node("dual serviceCidr", cni0(dual, serviceCIDRs("172.20.252.0/22", "fd00:20::/108"), noMasquerade)),
+	node("several serviceCidr", cni0(dual, serviceCIDRs("10.96.0.0/12", "172.20.252.7/32", "192.0.2.128/25", "fd00:20::1/128", "fd00:30::/61"))),
 	node("several ports", cni0(ports(firewall.Ports{First: 80, Last: 80}, firewall.Ports{First: 30000, Last: 32767}, firewall.Ports{First: 40000, Last: 65535}))),
 	node("every port", cni0(ports(firewall.Ports{First: 1, Last: 65535}))),
 	node("other marks", cni0(func(n *firewall.Node) { n.NodePortMark, n.ServiceMark = 0x8000_0000, 0x60 })),
@@ -203,6 +222,19 @@ var descriptions = []description{
 	node("two networks", cni0(), cni0(dual, noMasquerade, func(n *firewall.Node) {
 		n.Network, n.Group, n.HostInterface, n.NodePortMark, n.ServiceMark = "cni1", 77, "enp2s0", 0x20000, 0x10000
 	})),
+	services("", exampleServices),
+	services("IPv4", func() firewall.Services {
+		s := exampleServices
+		s.Addr6, s.CIDRs = netip.Addr{}, nil
+		return s
+	}()),
+	{"services beside veth-host", func(fw firewall.Firewall, ns firewall.Namespace) []firewall.Change {
+		other := exampleServices
+		other.Network, other.Group, other.CIDRs = "host-cni0", 78, nil // whose table would have veth-host's name
+		return []firewall.Change{fw.Node(ns, cni0(func(n *firewall.Node) { n.Network = "cni0" })), fw.Services(ns, exampleServices), fw.Services(ns, other)}
+	}},
+	replies("", exampleReplies),
+	replies("by another interface", firewall.Replies{Owner: "router", By: "eth0", Mark: 0x60}),
 	pod("", examplePod),
 	pod("names and marks", firewall.Pod{Interface: "net1.7", Veth: "veth-host", NodePortMark: 0x8000_0000, ServiceMark: 0x60}),
 }
@@ -265,7 +297,7 @@ func TestChangedConfiguration(t *testing.T) {
 		alter func(*firewall.Node)
 	}{
 		{"ipMasq", noMasquerade},
-		{"serviceCidr", services("172.20.252.0/22")},
+		{"serviceCidr", serviceCIDRs("172.20.252.0/22")},
 		{"hostInterface", func(n *firewall.Node) { n.HostInterface = "enp2s0" }},
 		{"address of hostInterface", func(n *firewall.Node) { n.Addr4 = netip.MustParseAddr("10.10.20.153") }},
 		{"IPv6 added", dual},

@@ -24,6 +24,7 @@ type ruleset struct {
 	owner  string // begins every comment: "veth-host cni0"
 	halves []*half
 	shared bool // others rely on it: it is there, as a rule, and Revert leaves it
+	there  bool // they are there, as a rule
 	refuse error
 }
 
@@ -119,7 +120,7 @@ func (s *ruleset) Apply() error {
 	if s.refuse != nil {
 		return s.refuse
 	}
-	err := s.each(func(h *half) error { return h.apply(s.shared) })
+	err := s.each(func(h *half) error { return h.apply(s.shared || s.there) })
 	if err != nil { // nobody can rely on one family alone
 		err = errors.Join(err, s.undo())
 	}
@@ -171,7 +172,7 @@ func (h *half) apply(shared bool) error {
 			return err
 		}
 	}
-	return fmt.Errorf("%s: chains %s-*: %w", h.tool, podChains, ErrChanging)
+	return fmt.Errorf("%s: chains of %s: %w", h.tool, h.owner, ErrChanging)
 }
 
 // differs tells whether there is anything of which this process would not have written.
@@ -327,7 +328,7 @@ func (h *half) remove() error {
 			return err
 		}
 	}
-	return fmt.Errorf("%s: chains %s-*: %w", h.tool, podChains, ErrChanging)
+	return fmt.Errorf("%s: chains of %s: %w", h.tool, h.owner, ErrChanging)
 }
 
 // seen is what was found of a half: one for each of its tables.

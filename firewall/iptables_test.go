@@ -31,6 +31,10 @@ func TestIPTablesRules(t *testing.T) {
 			"node":           func(ns Namespace) Change { return b.Node(ns, node()) },
 			"node-no-ipMasq": func(ns Namespace) Change { return b.Node(ns, wire) },
 			"pod":            func(ns Namespace) Change { return b.Pod(ns, pod()) },
+			"services":       func(ns Namespace) Change { return b.Services(ns, services()) },
+			"replies": func(ns Namespace) Change {
+				return b.Replies(ns, Replies{Owner: "veth", By: "veth0", Mark: 0x1000, IPv4: true, IPv6: true})
+			},
 		} {
 			t.Run(variant+" "+name, func(t *testing.T) {
 				t.Parallel()
@@ -48,9 +52,9 @@ func TestIPTablesRules(t *testing.T) {
 				same(t, "after Revert of the second", got, saved(t, ns, variant))
 				must(t, again.Verify())
 
-				if name == "pod" {
+				if name == "pod" || name == "replies" {
 					must(t, c.Revert())
-					if got := saved(t, ns, variant); strings.Contains(got, podChains) {
+					if got := saved(t, ns, variant); strings.Contains(got, "VETH-") {
 						t.Errorf("after Revert:\n%s", got)
 					}
 					must(t, c.Revert())
@@ -219,6 +223,13 @@ func node() Node {
 		NodePorts:    []Ports{{30000, 32767}},
 		ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("172.20.252.0/22"), netip.MustParsePrefix("fd00:10:96::/108")},
 		NodePortMark: 0x2000, ServiceMark: 0x1000, Masquerade: true,
+	}
+}
+
+func services() Services {
+	return Services{
+		Owner: "veth", Network: "underlay", Group: 77, Addr4: netip.MustParseAddr("10.10.20.152"), Addr6: netip.MustParseAddr("fd20::152"),
+		CIDRs: []netip.Prefix{netip.MustParsePrefix("172.96.0.0/18"), netip.MustParsePrefix("2001:4860:fd00::/108")},
 	}
 }
 

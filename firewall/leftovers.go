@@ -266,10 +266,9 @@ func (l *leftovers) sweepLegacy(remove bool) error {
 // them.
 func legacyTables(ns Namespace) (names [2][]string) {
 	_ = ns.Do(func() error {
-		for i, file := range []string{"ip_tables_names", "ip6_tables_names"} {
-			text, _ := os.ReadFile("/proc/thread-self/net/" + file) // the kernel has none, or not in this family
-			names[i] = strings.Fields(string(text))
-		}
+		v4, _ := os.ReadFile("/proc/thread-self/net/ip_tables_names") // the kernel has none, or not in this family
+		v6, _ := os.ReadFile("/proc/thread-self/net/ip6_tables_names")
+		names = [2][]string{strings.Fields(string(v4)), strings.Fields(string(v6))}
 		return nil
 	})
 	return names

@@ -25,6 +25,7 @@ type table struct {
 	name   string
 	chains []chain
 	shared bool   // others rely on it: it is there, as a rule, and Revert leaves it
+	there  bool   // it is there, as a rule
 	added  bool   // by Apply, from nothing
 	fresh  bool   // Apply has written it
 	sum    []byte // of text
@@ -104,7 +105,7 @@ func (t *table) Apply() error {
 		return err
 	}
 	defer func() { _ = c.CloseLasting() }()
-	if t.shared {
+	if t.shared || t.there {
 		if state, err := t.compare(c); err != nil || state == nil {
 			return err
 		}
@@ -273,6 +274,10 @@ func (t *table) undo() error {
 
 // Probe looks for a table of this package, which is proof. Where there is none, it makes one in a namespace of its own.
 func (b nftBackend) Probe(ns Namespace, n Node) error {
+	return b.probe(ns, func(ns Namespace) Change { return b.Node(ns, n) })
+}
+
+func (nftBackend) probe(ns Namespace, set func(Namespace) Change) error {
 	c, err := connect(ns)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
@@ -282,10 +287,10 @@ func (b nftBackend) Probe(ns Namespace, n Node) error {
 	if err != nil {
 		return fmt.Errorf("%w: list tables: %w", ErrUnavailable, err)
 	}
-	if slices.ContainsFunc(tables, func(t *nftables.Table) bool { return strings.HasPrefix(t.Name, podTable) }) {
+	if slices.ContainsFunc(tables, func(t *nftables.Table) bool { return strings.HasPrefix(t.Name, "veth") }) {
 		return nil
 	}
-	if err := inScratch(func(ns Namespace) Change { return b.Node(ns, n) }); err != nil {
+	if err := inScratch(set); err != nil {
 		return fmt.Errorf("%w: make a table: %w", ErrUnavailable, err)
 	}
 	return nil

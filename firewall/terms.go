@@ -3,6 +3,7 @@ package firewall
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -38,9 +39,13 @@ func bitwise(mask, xor uint32) expr.Any {
 	return &expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: 4, Mask: native(mask), Xor: native(xor)}
 }
 
+// interfaceName matches a name, or with a * at its end all that begin so.
 func interfaceName(key expr.MetaKey, word, name string) term {
 	data := make([]byte, unix.IFNAMSIZ)
 	copy(data, name)
+	if prefix, ok := strings.CutSuffix(name, "*"); ok {
+		data = []byte(prefix)
+	}
 	return term{text: fmt.Sprintf("%s %q", word, name), exprs: load(&expr.Meta{Key: key, Register: reg}, equals(data))}
 }
 

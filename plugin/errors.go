@@ -44,13 +44,13 @@ func codeOf(c Change, err error) uint {
 		return CodeFirewall
 	case *routing.LinkMAC:
 		return CodeLink
-	case *routing.Veth, *routing.LinkUp, *routing.NoLink:
+	case *routing.Veth, *routing.LinkUp, *routing.NoLink, *routing.AltName, *routing.NoAltName, *routing.LinkAddress:
 		return CodeVeth
 	case *routing.Route, *routing.NoRoute, *routing.SpareRoute, *routing.Source:
 		return CodeRoute
 	case *routing.Rule, *routing.NoRule, *routing.NoIif:
 		return CodeRule
-	case *routing.Neigh:
+	case *routing.Neigh, *routing.NoNeigh:
 		return CodeNeigh
 	case *routing.Sysctls, *routing.InetConf:
 		return CodeSysctl

@@ -21,6 +21,8 @@ import (
 	"github.com/containernetworking/cni/pkg/utils"
 	"github.com/containernetworking/cni/pkg/version"
 	"golang.org/x/sys/unix"
+
+	"underlay-cni/conflist"
 )
 
 // Version is the release, set by the linker.
@@ -33,6 +35,9 @@ type Plugin struct {
 	Name  string
 	About string // one line: what it is for
 
+	// Skip tells from the configuration alone that ADD passes prevResult on as it is, and CHECK has nothing to check:
+	// it is asked before anything is looked at. Nil: never.
+	Skip func(config []byte) bool
 	// Add plans the attachment and completes the request's Result.
 	Add func(*Request) (*Plan, error)
 	// Check plans the attachment as it should be by now.
@@ -64,6 +69,9 @@ func Main(p Plugin) (status int) {
 	if err := os.Setenv("CNI_NETNS_OVERRIDE", "1"); err != nil {
 		return m.fail(err)
 	}
+	if err := m.readable(); err != nil {
+		return m.fail(err)
+	}
 	funcs := skel.CNIFuncs{
 		Add:    m.verb("ADD", needsPod|needsResult, m.add),
 		Check:  m.verb("CHECK", needsPod|needsResult, m.check),
@@ -77,6 +85,31 @@ func Main(p Plugin) (status int) {
 		return m.fail(err)
 	}
 	return 0
+}
+
+// readable looks at the configuration before skel does, which says of text that is not JSON no more than the first
+// character that is wrong: people write comments, and look for the line. skel gets the same text to read.
+func (*run) readable() error {
+	if command := os.Getenv("CNI_COMMAND"); command == "" || command == "VERSION" {
+		return nil // skel reads nothing then
+	}
+	text, err := io.ReadAll(os.Stdin)
+	if err != nil {
+		return types.NewError(types.ErrIOFailure, "read the configuration: "+err.Error(), "")
+	}
+	if err := conflist.Valid(text); err != nil {
+		return types.NewError(types.ErrDecodingFailure, err.Error(), "")
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return types.NewError(types.ErrIOFailure, "pass the configuration on: "+err.Error(), "")
+	}
+	go func() {
+		_, _ = w.Write(text)
+		_ = w.Close()
+	}()
+	os.Stdin = r
+	return nil
 }
 
 // A run is one call of Main.
@@ -129,6 +162,9 @@ func checkVariables() error {
 func (m *run) verb(name string, needs need, do func(*Request) error) func(*skel.CmdArgs) error {
 	return func(args *skel.CmdArgs) error {
 		start := time.Now()
+		if m.Skip != nil && needs != 0 && m.Skip(args.StdinData) {
+			return m.pass(name, args.StdinData)
+		}
 		r, err := newRequest(name, args, needs)
 		m.version = r.Version
 		if err == nil {
@@ -158,6 +194,26 @@ func (m *run) add(r *Request) error {
 		return errors.Join(err, plan.revert(r.log))
 	}
 	_, err = os.Stdout.Write(out)
+	return err
+}
+
+// pass prints prevResult as it came, which is in the version of the configuration.
+func (m *run) pass(verb string, config []byte) error {
+	var conf struct {
+		CNIVersion string          `json:"cniVersion"`
+		PrevResult json.RawMessage `json:"prevResult"`
+	}
+	if err := json.Unmarshal(config, &conf); err != nil {
+		return toCNI(Errorf(CodeConfig, "decode the configuration: %w", err))
+	}
+	m.version = conf.CNIVersion
+	if len(conf.PrevResult) == 0 || string(conf.PrevResult) == "null" {
+		return toCNI(errNoPrevResult)
+	}
+	if verb != "ADD" {
+		return nil
+	}
+	_, err := os.Stdout.Write(append(conf.PrevResult, '\n'))
 	return err
 }
 

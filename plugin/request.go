@@ -112,7 +112,7 @@ func (r *Request) openPod(needed bool) error {
 // parseResult decodes prevResult, in whatever version it is.
 func (r *Request) parseResult() error {
 	if len(r.raw) == 0 || string(r.raw) == "null" {
-		return Errorf(CodeConfig, "prevResult: missing; the plugin must come after the one that makes the pod's interface")
+		return errNoPrevResult
 	}
 	prev, err := create.Create(r.Version, r.raw)
 	if err != nil {
@@ -131,6 +131,8 @@ func (r *Request) parseResult() error {
 	}
 	return nil
 }
+
+var errNoPrevResult = Errorf(CodeConfig, "prevResult: missing; the plugin must come after the one that makes the pod's interface")
 
 // podInterface is the index in the result of the pod's interface, or -1. It is never simply the first
 // one: bridge, ptp and calico list a node's interface before it.

@@ -49,6 +49,21 @@ func (r *Request) SetDefault(via netip.Addr) {
 	}
 }
 
+// SetMAC gives the pod's interface another hardware address: the CHECK of the plugins before compares it.
+func (r *Request) SetMAC(mac net.HardwareAddr) {
+	r.Result.Interfaces[r.podInterface()].Mac = mac.String()
+}
+
+// DropDefault takes the default route of one family, which has left the main table, out of the result: the CHECK of
+// the plugins before looks for it there.
+func (r *Request) DropDefault(v6 bool) {
+	r.Result.Routes = slices.DeleteFunc(r.Result.Routes, func(route *types.Route) bool {
+		ones, _ := route.Dst.Mask.Size()
+		inMain := route.Table == nil || *route.Table == routing.MainTable
+		return ones == 0 && inMain && (route.Dst.IP.To4() == nil) == v6
+	})
+}
+
 // PodAddresses are those that the result gives to the pod's interface.
 func (r *Request) PodAddresses() (addrs []netip.Prefix) {
 	for _, ip := range r.Result.IPs {
@@ -108,8 +123,8 @@ func decode(text []byte) (v any, err error) {
 }
 
 // complete adds to ours the members that only theirs has, at every depth, but for those of routes that
-// SetDefault has taken away; elements of arrays correspond by their index, since we only ever append. The key
-// is that of the value, or of the array around it.
+// SetDefault has taken away; elements of arrays correspond by their index, since we only ever append, and routes by
+// their destination, since DropDefault may have taken one away. The key is that of the value, or of the array around it.
 func complete(key string, ours, theirs any) any {
 	switch o := ours.(type) {
 	case map[string]any:
@@ -122,6 +137,7 @@ func complete(key string, ours, theirs any) any {
 			switch {
 			case known:
 				o[k] = complete(k, mine, v)
+			case k == "routes": // all of them have been taken away
 			case key != "routes" || !slices.Contains([]string{"mtu", "advmss", "priority", "scope"}, k):
 				o[k] = v
 			}
@@ -131,9 +147,29 @@ func complete(key string, ours, theirs any) any {
 		if !ok {
 			return o
 		}
+		if key == "routes" {
+			t = sameRoutes(o, t)
+		}
 		for i := range min(len(o), len(t)) {
 			o[i] = complete(key, o[i], t[i])
 		}
 	}
 	return ours
+}
+
+// sameRoutes are, for each of our routes, the one of theirs with the same destination, in order; nil where there is none.
+func sameRoutes(ours, theirs []any) []any {
+	dst := func(route any) any {
+		members, _ := route.(map[string]any)
+		return members["dst"]
+	}
+	same, left := make([]any, len(ours)), slices.Clone(theirs)
+	for i, route := range ours {
+		at := slices.IndexFunc(left, func(other any) bool { return dst(other) == dst(route) })
+		if at >= 0 {
+			same[i] = left[at]
+			left = slices.Delete(left, at, at+1)
+		}
+	}
+	return same
 }

@@ -25,6 +25,7 @@ var (
 		(*routing.Veth)(nil), (*routing.LinkUp)(nil), (*routing.NoLink)(nil), (*routing.Neigh)(nil), (*routing.Route)(nil),
 		(*routing.NoRoute)(nil), (*routing.Source)(nil), (*routing.Rule)(nil), (*routing.NoRule)(nil), (*routing.NoIif)(nil),
 		(*routing.Sysctls)(nil), (*routing.InetConf)(nil), (*routing.LinkMAC)(nil),
+		(*routing.AltName)(nil), (*routing.NoAltName)(nil), (*routing.NoNeigh)(nil), (*routing.LinkAddress)(nil),
 	}
 
 	hostMAC = net.HardwareAddr{2, 0, 0, 0, 0, 1} // of vetha0e043dd
@@ -81,9 +82,9 @@ type changeCase struct {
 // runs the line. Apply can be repeated, Verify knows the state from any other, and Revert takes back what Apply did and
 // no more. The lines, and what each does to what an operator sees, are in testdata/changes.txt.
 func TestChanges(t *testing.T) {
-	cases := append(linkCases(), macCases()...)
+	cases := slices.Concat(linkCases(), macCases(), altNameCases())
 	for _, f := range families {
-		for _, c := range slices.Concat(neighCases(f), routeCases(f), ruleCases(f)) {
+		for _, c := range slices.Concat(neighCases(f), routeCases(f), ruleCases(f), underlayCases(f)) {
 			c.name = f.name + " " + c.name
 			cases = append(cases, c)
 		}

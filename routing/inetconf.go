@@ -18,6 +18,8 @@ import (
 type InetConf struct {
 	Dev    *Link
 	Values []Value
+	// Shared keeps Revert from writing back: others may rely on the values meanwhile.
+	Shared bool
 
 	before []Value // of those that Apply changed
 }
@@ -71,7 +73,7 @@ func (c *InetConf) Verify() error {
 
 // Revert writes back what Apply changed. It is no error if the interface is gone.
 func (c *InetConf) Revert() error {
-	if len(c.before) == 0 {
+	if len(c.before) == 0 || c.Shared {
 		return nil
 	}
 	err := c.write(c.before)
@@ -118,6 +120,19 @@ func (c *InetConf) differences() (differ []difference, err error) {
 		}
 	}
 	return differ, nil
+}
+
+// OtherInetConfs are the interfaces of the namespace that have another value, each with the change to the one that is
+// wanted: one dump, however many interfaces there are.
+func (n *Namespace) OtherInetConfs(want Value) (changes []*InetConf, err error) {
+	links, err := n.Links(func(l *LinkAttrs) bool {
+		i := inetConfIndex(want.Key) - 1
+		return i < len(l.inetConf) && strconv.Itoa(int(l.inetConf[i])) != want.Value
+	})
+	for _, l := range links {
+		changes = append(changes, &InetConf{Dev: n.Link(l.Name), Values: []Value{want}, Shared: true})
+	}
+	return changes, err
 }
 
 // parseFamilies reads what the two families keep with an interface.

@@ -35,6 +35,8 @@ type LinkAttrs struct {
 	MAC   net.HardwareAddr
 	L3S   bool // an ipvlan in mode l3s
 
+	AltNames []string // further names
+
 	Running bool // up, with a carrier, and what is sent goes out
 	NoARP   bool // it has no neighbours to ask for by ARP or ND: an ipvlan in mode l3 or l3s
 
@@ -107,6 +109,14 @@ func parseLink(m []byte) (*LinkAttrs, error) {
 			l.NSID = int(int32(uint32Of(a.Value)))
 		case unix.IFLA_IFALIAS:
 			l.Alias = nl.BytesToString(a.Value)
+		case unix.IFLA_PROP_LIST, unix.IFLA_PROP_LIST | unix.NLA_F_NESTED:
+			names, err := nl.ParseRouteAttr(a.Value)
+			if err != nil {
+				return nil, fmt.Errorf("parse an interface: %w", err)
+			}
+			for _, n := range names {
+				l.AltNames = append(l.AltNames, nl.BytesToString(n.Value))
+			}
 		case unix.IFLA_GROUP:
 			l.Group = uint32Of(a.Value)
 		case unix.IFLA_MTU:

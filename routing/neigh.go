@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 
@@ -27,15 +28,26 @@ func (n *Neigh) String() string {
 	return n.Dev.NS.line("ip neigh replace %s lladdr %s dev %s nud permanent", n.Addr, n.MAC, n.Dev.Name)
 }
 
-// Apply writes the neighbour over whatever is known of the address on that interface.
+// Apply writes the neighbour over whatever is known of the address on that interface. One that is there as described
+// stays as it is, and Revert leaves it: another may have written it.
 func (n *Neigh) Apply() error {
+	err := n.write(unix.NLM_F_EXCL)
+	if errors.Is(err, fs.ErrExist) {
+		if n.Verify() == nil {
+			return nil
+		}
+		err = n.write(unix.NLM_F_REPLACE)
+	}
+	n.added = n.added || err == nil
+	return err
+}
+
+func (n *Neigh) write(flag int) error {
 	msg, err := n.message(unix.NUD_PERMANENT)
 	if err != nil {
 		return err
 	}
-	n.added = true
-	return n.Dev.NS.request(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE,
-		msg, attr(unix.NDA_DST, n.Addr.AsSlice()), attr(unix.NDA_LLADDR, n.MAC))
+	return n.Dev.NS.request(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|flag, msg, attr(unix.NDA_DST, n.Addr.AsSlice()), attr(unix.NDA_LLADDR, n.MAC))
 }
 
 func (n *Neigh) message(state uint16) (*ndmsg, error) {
@@ -89,6 +101,19 @@ func (n *Neigh) Revert() error {
 	if !n.added {
 		return nil
 	}
+	return (&NoNeigh{n}).Apply()
+}
+
+// NoNeigh is the absence of a neighbour.
+type NoNeigh struct{ *Neigh }
+
+// String is the line of ip-neighbour(8).
+func (n *NoNeigh) String() string {
+	return n.Dev.NS.line("ip neigh del %s dev %s", n.Addr, n.Dev.Name)
+}
+
+// Apply deletes the neighbour. It is no error if it, or the interface, is already gone.
+func (n *NoNeigh) Apply() error {
 	msg, err := n.message(0)
 	if errors.Is(err, ErrNoLink) {
 		return nil
@@ -102,6 +127,17 @@ func (n *Neigh) Revert() error {
 	}
 	return err
 }
+
+// Verify tells whether the neighbour is gone.
+func (n *NoNeigh) Verify() error {
+	if n.Neigh.Verify() == nil {
+		return fmt.Errorf("neighbour %s is still there on %s", n.Addr, n.Dev.Name)
+	}
+	return nil
+}
+
+// Revert does nothing: what is gone was ours.
+func (*NoNeigh) Revert() error { return nil }
 
 // An ndmsg is struct ndmsg of linux/neighbour.h.
 type ndmsg struct {

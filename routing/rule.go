@@ -20,7 +20,7 @@ type Rule struct {
 	V6         bool
 	Pref       int
 	Mark, Mask uint32       // fwmark; Mask 0: any
-	To         netip.Prefix // not valid: any
+	From, To   netip.Prefix // not valid: any
 	Iif        string       // "": any
 	Table      *Table
 	// NoDefault makes the table's default routes not count (suppress_prefixlength 0).
@@ -45,6 +45,9 @@ func (r *Rule) String() string { return r.NS.line("%s", r.line("add")) }
 func (r *Rule) line(verb string) string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "ip %srule %s pref %d", r.family().flag(), verb, r.Pref)
+	if r.From.IsValid() {
+		fmt.Fprintf(&s, " from %s", dstString(r.From))
+	}
 	if r.To.IsValid() {
 		fmt.Fprintf(&s, " to %s", r.To)
 	}
@@ -79,6 +82,10 @@ func (r *Rule) message() ([]nl.NetlinkRequestData, error) {
 	parts := []nl.NetlinkRequestData{msg, attr32(nl.FRA_PRIORITY, uint32(r.Pref)), attr(nl.FRA_PROTOCOL, nl.Uint8Attr(unix.RTPROT_KERNEL))}
 	if r.Mask != 0 {
 		parts = append(parts, attr32(nl.FRA_FWMARK, r.Mark), attr32(nl.FRA_FWMASK, r.Mask))
+	}
+	if r.From.IsValid() {
+		msg.Src_len = uint8(r.From.Bits())
+		parts = append(parts, attr(nl.FRA_SRC, r.From.Addr().AsSlice()))
 	}
 	if r.To.IsValid() {
 		msg.Dst_len = uint8(r.To.Bits())
@@ -123,7 +130,7 @@ func (r *Rule) Apply() error {
 
 // Verify tells whether the rule is there.
 func (r *Rule) Verify() error {
-	want := rule{pref: r.Pref, iif: r.Iif, mark: r.Mark, mask: r.Mask, to: r.To, noDefault: r.NoDefault, goTo: r.Goto}
+	want := rule{pref: r.Pref, iif: r.Iif, mark: r.Mark, mask: r.Mask, from: r.From, to: r.To, noDefault: r.NoDefault, goTo: r.Goto}
 	if r.Table != nil {
 		id, err := r.Table.ID()
 		if err != nil {
@@ -155,7 +162,7 @@ type rule struct {
 	pref, table, goTo int
 	mark, mask        uint32
 	iif               string
-	to                netip.Prefix
+	from, to          netip.Prefix
 	noDefault         bool
 }
 
@@ -196,6 +203,9 @@ func parseRule(m []byte) (rule, error) {
 			r.mask = uint32Of(a.Value)
 		case nl.FRA_IIFNAME:
 			r.iif = nl.BytesToString(a.Value)
+		case nl.FRA_SRC:
+			addr, _ := netip.AddrFromSlice(a.Value)
+			r.from = netip.PrefixFrom(addr, int(msg.Src_len))
 		case nl.FRA_DST:
 			addr, _ := netip.AddrFromSlice(a.Value)
 			r.to = netip.PrefixFrom(addr, int(msg.Dst_len))
@@ -221,6 +231,22 @@ func (n *Namespace) Iifs(pref int) (names []string, err error) {
 		}
 	}
 	return names, nil
+}
+
+// Froms lists what rules of one pref say "from", in both families, with the tables that they look up.
+func (n *Namespace) Froms(pref int) (rules []*Rule, err error) {
+	for _, f := range []family{v4, v6} {
+		all, err := n.rules(f)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range all {
+			if r.pref == pref && r.from.IsValid() && r.table != 0 {
+				rules = append(rules, &Rule{NS: n, V6: f == v6, Pref: pref, From: r.from, Table: n.Table(r.table)})
+			}
+		}
+	}
+	return rules, nil
 }
 
 // HasIif reports whether a rule of one pref, in one family, is for packets that come in by an interface of that name.

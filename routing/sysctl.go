@@ -16,6 +16,8 @@ type Sysctls struct {
 	NS     *Namespace
 	Dir    string // with slashes, since interface names may hold dots: net/ipv4/conf/eth0.100
 	Values []Value
+	// Shared keeps Revert from writing back: others may rely on the values meanwhile.
+	Shared bool
 
 	changed []Value // as they were before
 }
@@ -62,6 +64,9 @@ func (s *Sysctls) Verify() error {
 // Revert writes back, in reverse, what Apply changed. It is no error if a key is gone, with the interface
 // that it was about.
 func (s *Sysctls) Revert() error {
+	if s.Shared {
+		return nil
+	}
 	slices.Reverse(s.changed)
 	err := s.each(s.changed, unix.O_WRONLY, func(fd int, was Value) error { return writeSysctl(fd, was.Value) })
 	if errors.Is(err, fs.ErrNotExist) {
@@ -128,7 +133,17 @@ func (n *Namespace) openSysctl(key string, mode int) (int, error) {
 		}
 		n.sysctls[parent] = dir
 	}
-	return unix.Openat(dir, names[3], mode|unix.O_CLOEXEC, 0)
+	fd, err := unix.Openat(dir, names[3], mode|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.EMFILE) && len(n.sysctls) > 1 { // what has to be undone needs one
+		for other, fd := range n.sysctls {
+			if other != parent {
+				_ = unix.Close(fd)
+				delete(n.sysctls, other)
+			}
+		}
+		fd, err = unix.Openat(dir, names[3], mode|unix.O_CLOEXEC, 0)
+	}
+	return fd, err
 }
 
 // These two are package os without its poller: procfs says that sysctls can be polled, and to register

@@ -3,6 +3,7 @@ package routing
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -84,17 +85,33 @@ func (t *Table) Find(pref int) error {
 }
 
 // usedByOthers reports whether a table holds a route, in either family, that does not leave by dev.
-func (n *Namespace) usedByOthers(id, dev int) (bool, error) {
+func (n *Namespace) usedByOthers(id, dev int) (bool, error) { return n.Used(id, dev) }
+
+// Used reports whether a table holds a route, in either family, that leaves by none of the interfaces of some indexes.
+func (n *Namespace) Used(id int, except ...int) (bool, error) {
 	found := false
 	for _, f := range []family{v4, v6} {
 		err := n.dumpTable(f, id, func(r *dumped) {
-			found = found || !r.leavesBy(dev)
+			found = found || !slices.ContainsFunc(except, r.leavesBy)
 		})
 		if err != nil {
 			return false, err
 		}
 	}
 	return found, nil
+}
+
+// HasDefault reports whether the main table has a default route that leaves by another interface than the one of an
+// index.
+func (n *Namespace) HasDefault(ipv6 bool, except int) (found bool, err error) {
+	f := v4
+	if ipv6 {
+		f = v6
+	}
+	err = n.dumpTable(f, MainTable, func(r *dumped) {
+		found = found || r.plain() && r.dst.Bits() == 0 && !r.leavesBy(except)
+	})
+	return found, err
 }
 
 // dumpTable lists the routes of one table, filtered by the kernel. A table that does not exist is empty.

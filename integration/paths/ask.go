@@ -75,13 +75,13 @@ func (way path) follow(w *World, f lab.Family, p lab.Proto) error {
 	)
 }
 
-// seen is the source address that the server sees. Where a pod's connection to a Service cannot be led back to the
+// seen is the source address that the server sees. veth gives what the node translates for a pod the node's. Where a pod's connection to a Service cannot be led back to the
 // pod it goes out as the node's, and only a backend on the node itself sees the pod. IPVS looks up the route to a
 // backend by the addresses alone, not by interface and mark; and an ipvlan of mode l3s delivers an answer to the pod's
 // sockets, past its netfilter.
 func (w *World) seen(way path) lab.Pair {
-	direct := w.Config.Flavour == lab.IPVS || w.Options.Parent == lab.IPvlanL3S
-	if direct && strings.HasPrefix(way.to, "svc/") && way.server != "n1" {
+	direct := w.Config.Plugin == "veth" || w.Config.Flavour == lab.IPVS || w.Options.Parent == lab.IPvlanL3S
+	if direct && way.sees == way.from && strings.HasPrefix(way.to, "svc/") && way.server != "n1" {
 		return w.N1.Addr
 	}
 	return w.machines[way.sees].Addr

@@ -13,8 +13,9 @@ import (
 // A Config is what differs between the worlds that the table is run in.
 type Config struct {
 	lab.Options
+	Plugin  string      // under test: "veth-host" by default, or "veth"
 	Flavour lab.Flavour // of kube-proxy
-	Backend Backend     // of veth-host
+	Backend Backend     // of the plugin
 	IPMasq  bool
 	Portmap bool // hostPorts are made by CNI's portmap plugin, which has its own use of the mark 0x2000
 	// Prepare changes the nodes before there is a pod.
@@ -23,7 +24,7 @@ type Config struct {
 	Second string
 }
 
-// A Backend is what veth-host writes its rules with.
+// A Backend is what the plugin writes its rules with.
 type Backend string
 
 // The backends: that of the configuration, and with iptables the one of the node's two. The zero value is auto.
@@ -76,6 +77,12 @@ func New(c Config) (*World, error) {
 	firewall, variant := c.Backend.split()
 	c.IPTables = variant
 	c.Edit = func(list *lab.Conflist) {
+		if c.Plugin == "veth" {
+			asVeth(list)
+		}
+		if veth := list.Plugin("veth"); veth != nil && firewall != "" {
+			veth["firewall"] = firewall
+		}
 		if veth := list.Plugin("veth-host"); veth != nil {
 			veth["ipMasq"] = c.IPMasq
 			if firewall != "" {
@@ -106,6 +113,15 @@ func New(c Config) (*World, error) {
 		return nil, errors.Join(err, w.Close())
 	}
 	return w, nil
+}
+
+// asVeth puts veth in the place of veth-host.
+func asVeth(list *lab.Conflist) {
+	veth := list.Plugin("veth-host")
+	services := veth["serviceCidr"]
+	clear(veth)
+	veth["type"], veth["service_hijack_subnet"] = "veth", services
+	veth["overlay_hijack_subnet"], veth["log_options"] = []any{}, map[string]any{"log_file": "/dev/null"}
 }
 
 // populate attaches the pods, on both nodes at the same time, and starts what runs on the machines.

@@ -215,7 +215,7 @@ func TestGCOfBrokenConfiguration(t *testing.T) {
 	}
 }
 
-// TestVersion, of all three plugins; the two that this release does not implement refuse ADD.
+// TestVersion, of all three plugins; the one that this release does not implement refuses ADD.
 func TestVersion(t *testing.T) {
 	w := newWorld(t, dual, "")
 	before := w.show(t)
@@ -226,7 +226,7 @@ func TestVersion(t *testing.T) {
 			if strings.TrimSpace(got.stdout) != want || got.status != 0 || got.stderr != "" {
 				t.Errorf("got %+v", got)
 			}
-			if binary == "veth-host" {
+			if binary != "router" {
 				return
 			}
 			for verb, code := range map[string]uint{"ADD": 7, "CHECK": 7, "STATUS": 50} {

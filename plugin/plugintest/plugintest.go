@@ -1,0 +1,243 @@
+// Package plugintest runs the binary of a plugin as a runtime does, on a node and in a pod that are network namespaces
+// of the test's own: it knows the plugin by what it prints and by what the kernel shows afterwards. Only tests use it.
+package plugintest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+)
+
+// Main builds the binary of the test's own directory and runs the tests; what os.Exit takes.
+func Main(m *testing.M, bin *string) int {
+	dir, err := os.MkdirTemp("", "plugin")
+	if err == nil {
+		defer func() { _ = os.RemoveAll(dir) }()
+		build := exec.Command("go", "build", "-buildvcs=false", "-o", dir, ".") //nolint:gosec // a directory of the test's own
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		build.Stderr = os.Stderr
+		err = build.Run()
+	}
+	if err != nil || os.Getuid() != 0 {
+		fmt.Fprintln(os.Stderr, "these tests build the binary and make network namespaces, as root:", err)
+		return 1
+	}
+	*bin = dir
+	return m.Run()
+}
+
+// A World is a node and a pod.
+type World struct {
+	Node, Pod string // paths of the network namespaces
+	nodeFD    int
+}
+
+// New makes a node and a pod in which nothing is but lo, up. No interface gets a link-local address, which the kernel
+// would add at a time of its own. The script runs as that of Sh.
+func New(t *testing.T, script string) *World {
+	t.Helper()
+	w := &World{}
+	w.Node, w.nodeFD = Namespace(t)
+	w.Pod, _ = Namespace(t)
+	w.Sh(t, "("+Prepare+"); pod sh -ec '"+Prepare+"'\n"+script)
+	return w
+}
+
+// NewPod is another pod on the same node.
+func (w *World) NewPod(t *testing.T) *World {
+	t.Helper()
+	other := *w
+	other.Pod, _ = Namespace(t)
+	other.Sh(t, "pod sh -ec '"+Prepare+"'")
+	return &other
+}
+
+// Prepare is what New does first in each namespace.
+const Prepare = `cd /proc/sys/net/ipv6/conf/default; echo 1 >addr_gen_mode; echo 0 >accept_dad; ip link set lo up`
+
+// Namespace makes a network namespace that lives as long as the test.
+func Namespace(t *testing.T) (path string, fd int) {
+	t.Helper()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	Must(t, err)
+	defer unix.Close(home)
+	Must(t, unix.Unshare(unix.CLONE_NEWNET))
+	fd, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	Must(t, err)
+	Must(t, unix.Setns(home, unix.CLONE_NEWNET))
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd), fd
+}
+
+// OnNode runs f on a thread of the node: a process that it starts, or a socket that it opens, is there.
+func (w *World) OnNode(f func() error) error { return within(w.nodeFD, f) }
+
+// InPod is the same in the pod.
+func (w *World) InPod(f func() error) error {
+	fd, err := unix.Open(w.Pod, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return within(fd, f)
+}
+
+func within(netns int, f func() error) error {
+	runtime.LockOSThread()
+	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(home)
+	if err := unix.Setns(netns, unix.CLONE_NEWNET); err != nil {
+		return err
+	}
+	err = f()
+	if back := unix.Setns(home, unix.CLONE_NEWNET); back != nil {
+		return back // the thread stays locked, and ends with its goroutine
+	}
+	runtime.UnlockOSThread()
+	return err
+}
+
+// Sh runs a script on the node: the function "pod" runs a command in the pod, and $POD is the path of its namespace.
+func (w *World) Sh(t *testing.T, script string) string {
+	t.Helper()
+	cmd := exec.Command("unshare", "--mount", "sh", "-ec", `mount -t sysfs none /sys; pod() { nsenter --net=$POD "$@"; }; `+script) //nolint:gosec // the script is the test's
+	cmd.Env = append(os.Environ(), "POD="+w.Pod)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := w.OnNode(cmd.Start)
+	if err == nil {
+		err = cmd.Wait()
+	}
+	if err != nil {
+		t.Fatalf("%v: %s%s\n%s", err, stdout.Bytes(), stderr.Bytes(), script)
+	}
+	return stdout.String()
+}
+
+// Show is what the kernel knows of both namespaces, less what it makes at a time of its own.
+func (w *World) Show(t *testing.T) []string {
+	t.Helper()
+	const facts = `
+		ip -o -d -batch - <<-END
+			link
+			addr
+			neigh show nud permanent
+			route show table all
+			rule
+		END
+		echo IPv6; ip -6 -o -d -batch - <<-END
+			route show table all
+			rule
+		END
+		nft -s list ruleset
+		cd /proc/sys/net; grep . ipv4/conf/*/*for* ipv4/conf/*/rp_filter ipv4/conf/*/*_redirects ipv4/conf/*/src_valid_mark ipv6/conf/*/*for* ipv6/conf/*/*redirects ipv6/conf/*/accept_ra* ipv6/conf/*/disable_ipv6`
+	var lines []string
+	for line := range strings.Lines(w.Sh(t, facts+"; echo the pod; pod sh -ec '"+facts+"'")) {
+		line = changing.ReplaceAllString(isUp.ReplaceAllString(line, " up "), " ")
+		if line = strings.Join(strings.Fields(line), " "); line != "" && !irrelevant.MatchString(line) {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+var (
+	isUp       = regexp.MustCompile(`<(?:[\w-]+,)*UP\b[^>]*>`)
+	irrelevant = regexp.MustCompile(`ff00::/8|local fd\S+ dev \S+ table local proto kernel|anycast`)
+	changing   = regexp.MustCompile(`<[^>]*>| state \w+| qlen \d+| qdisc \w+| linkdown| dead|link-netns(id)? \S+|\\| valid_lft \S+ preferred_lft \S+`)
+)
+
+// An Answer is what a process has said.
+type Answer struct {
+	Status         int
+	Stdout, Stderr string
+}
+
+// Run starts a command on the node with the input and the environment of a plugin.
+func (w *World) Run(t *testing.T, cmd *exec.Cmd, stdin any, env ...string) Answer {
+	t.Helper()
+	text, ok := stdin.(string)
+	if !ok {
+		b, err := json.Marshal(stdin)
+		Must(t, err)
+		text = string(b)
+	}
+	cmd.Env = append([]string{"CNI_PATH=" + filepath.Dir(cmd.Path), "PATH=" + os.Getenv("PATH")}, env...)
+	cmd.Stdin = strings.NewReader(text)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := w.OnNode(cmd.Start)
+	if err == nil {
+		err = cmd.Wait()
+	}
+	if err != nil && !errors.As(err, new(*exec.ExitError)) {
+		t.Fatal(err)
+	}
+	return Answer{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+}
+
+// Silent is a verb that has succeeded and has nothing to say.
+func (a Answer) Silent(t *testing.T, what string) {
+	t.Helper()
+	if a != (Answer{}) {
+		t.Errorf("%s: %+v", what, a)
+	}
+}
+
+// A Failure is the error object of the CNI specification.
+type Failure struct {
+	CNIVersion string `json:"cniVersion"`
+	Code       uint   `json:"code"`
+	Msg        string `json:"msg"`
+	Details    string `json:"details"`
+}
+
+// Failed is the one JSON object on standard output.
+func (a Answer) Failed(t *testing.T) (f Failure) {
+	t.Helper()
+	dec := json.NewDecoder(strings.NewReader(a.Stdout))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&f); err != nil {
+		t.Fatalf("%v: %+v", err, a)
+	}
+	if err := dec.Decode(new(any)); !errors.Is(err, io.EOF) {
+		t.Errorf("more than one object: %s", a.Stdout)
+	}
+	if a.Status != 1 || a.Stderr != "" || strings.Contains(a.Stdout, "not found") {
+		t.Errorf("got %+v", a)
+	}
+	return f
+}
+
+// Same compares two lists of lines.
+func Same(t *testing.T, what string, want, got []string) {
+	t.Helper()
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("%s (-want +got)\n%s", what, d)
+	}
+}
+
+// Must ends the test with an error.
+func Must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

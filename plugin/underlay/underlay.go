@@ -1,0 +1,163 @@
+// Package underlay is what the plugins veth and router have in common: how a pod reaches its node, the overlay and
+// Services by one interface while the wire stays another, and how the routes of one of several interfaces move to a
+// table of their own. The plugins decide which interface is which, and in which order the changes come.
+package underlay
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"underlay-cni/plugin"
+	"underlay-cni/routing"
+)
+
+// Priorities of the rules in the pod, one for each class. Lower numbers come first, so the order of the rules does not
+// depend on who was called first.
+const (
+	PrefReply  = 512  // answers to connections that came in by the node's side
+	PrefHijack = 768  // to what is behind the node
+	PrefFrom   = 1024 // from the addresses of an interface whose routes have moved
+)
+
+// TableReply is the pod's table with everything by the node: answers. It is numbered as the rule that looks it up.
+const TableReply = PrefReply
+
+// MarkReply is the bit of the mark of connections that came in by the node's side, in the pod.
+const MarkReply = 0x1000
+
+// A Family is what a plan needs in IPv4 or in IPv6.
+type Family struct {
+	V6     bool
+	Nodes  []netip.Addr     // addresses of the node; the first is the pod's next hop
+	Pods   []netip.Addr     // addresses of the pod's interface; the first is the source of its routes
+	Hijack []netip.Prefix   // what is behind the node
+	Routes []*routing.Route // of the pod's interface, as its own table is to hold them
+	Main   []*routing.Route // those of them that are default routes in the main table
+}
+
+// Node is the pod's next hop.
+func (f *Family) Node() netip.Addr { return f.Nodes[0] }
+
+// Source is the address of the pod that its routes by the node name.
+func (f *Family) Source() netip.Addr { return f.Pods[0] }
+
+// All is the destination of the default route.
+func (f *Family) All() netip.Prefix {
+	if f.V6 {
+		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+}
+
+// Single is the prefix of one address.
+func Single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+
+// Neighbours are the node's addresses as permanent neighbours of the pod, by one of its interfaces.
+func (f *Family) Neighbours(p *plugin.Plan, by *routing.Link, mac []byte) {
+	for _, addr := range f.Nodes {
+		p.Add(&routing.Neigh{Addr: addr, Dev: by, MAC: mac})
+	}
+}
+
+// NodeRoutes are routes to the node's addresses, in a table of the pod.
+func (f *Family) NodeRoutes(p *plugin.Plan, table *routing.Table, by *routing.Link) {
+	for _, addr := range f.Nodes {
+		p.Add(&routing.Route{Table: table, Dst: Single(addr), Dev: by, Src: f.Source()})
+	}
+}
+
+// HijackRoutes are routes to what is behind the node. They name the node as the next hop: on the link, each destination
+// would need a neighbour of its own.
+func (f *Family) HijackRoutes(p *plugin.Plan, table *routing.Table, by *routing.Link) {
+	for _, dst := range f.Hijack {
+		p.Add(&routing.Route{Table: table, Dst: dst, Via: f.Node(), Dev: by, Src: f.Source()})
+	}
+}
+
+// Reply makes answers to connections that came in by an interface leave by it, to whomever.
+func (f *Family) Reply(p *plugin.Plan, pod *routing.Namespace, by *routing.Link) {
+	p.Add(&routing.Route{Table: pod.Table(TableReply), Dst: f.All(), Via: f.Node(), Dev: by}, ReplyRule(pod, f.V6))
+}
+
+// ReplyRule sends what has the mark to the table for answers. The mark is asked for only where a packet begins or ends
+// (iif lo): what the pod hands on takes its usual way, and rp_filter asks so too.
+func ReplyRule(pod *routing.Namespace, v6 bool) *routing.Rule {
+	return &routing.Rule{NS: pod, V6: v6, Pref: PrefReply, Mark: MarkReply, Mask: MarkReply, Iif: "lo", Table: pod.Table(TableReply)}
+}
+
+// Copies are the routes of the interface in its own table.
+func (f *Family) Copies(p *plugin.Plan, table *routing.Table) {
+	for _, r := range f.Routes {
+		p.Add(r.In(table))
+	}
+}
+
+// Move sends what has one of the interface's addresses to the interface's own table.
+func (f *Family) Move(p *plugin.Plan, pod *routing.Namespace, table *routing.Table) {
+	for _, addr := range f.Pods {
+		p.Add(&routing.Rule{NS: pod, V6: f.V6, Pref: PrefFrom, From: Single(addr), Table: table})
+	}
+}
+
+// Forsake takes the interface's default routes out of the main table. It comes last: the copies are there by then.
+func (f *Family) Forsake(p *plugin.Plan) {
+	for _, r := range f.Main {
+		p.Add(&routing.NoRoute{Route: r})
+	}
+}
+
+// Sort gives the family the routes of its interface: those in the main table, and the default route, which an earlier
+// ADD may have moved to the interface's own table, or which may be known only by the gateway that the IPAM plugin has
+// named: where another interface has a default route already, the interface plugin cannot add one.
+func (f *Family) Sort(routes []*routing.Route, own *routing.Table, dev *routing.Link, gateway netip.Addr) error {
+	id, err := own.ID()
+	if err != nil {
+		return err
+	}
+	var kept []*routing.Route
+	hasDefault := false
+	for _, r := range routes {
+		switch {
+		case r.Dst.Addr().Is6() != f.V6:
+		case r.InMain():
+			f.Routes = append(f.Routes, r)
+			if r.IsDefault() {
+				hasDefault = true
+				f.Main = append(f.Main, r)
+			}
+		case r.InTable(id) && r.IsDefault():
+			kept = append(kept, r)
+		}
+	}
+	switch {
+	case hasDefault:
+	case len(kept) > 0:
+		f.Routes = append(f.Routes, kept...)
+	case gateway.IsValid():
+		f.Routes = append(f.Routes, &routing.Route{Table: own, Dst: f.All(), Via: gateway, Dev: dev})
+	}
+	return nil
+}
+
+// SetHijack gives the family its share of the prefixes. A prefix that is exactly one on the interface's own link is
+// left to the wire: the route by the node would take its place, and the pod would lose its neighbours. So is a node's
+// address, to which there is a route already.
+func (f *Family) SetHijack(prefixes []netip.Prefix, routes []*routing.Route) {
+	for _, dst := range prefixes {
+		onLink := slices.ContainsFunc(routes, func(r *routing.Route) bool { return r.Dst == dst && !r.HasGateway() && r.InMain() })
+		isNode := dst.IsSingleIP() && slices.Contains(f.Nodes, dst.Addr())
+		if dst.Addr().Is6() == f.V6 && !onLink && !isNode {
+			f.Hijack = append(f.Hijack, dst)
+		}
+	}
+}
+
+// Values are written as sysctl(8) takes them: key=value.
+func Values(assignments ...string) (vs []routing.Value) {
+	for _, a := range assignments {
+		key, value, _ := strings.Cut(a, "=")
+		vs = append(vs, routing.Value{Key: key, Value: value})
+	}
+	return vs
+}

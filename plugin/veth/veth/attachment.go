@@ -1,0 +1,333 @@
+package veth
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"underlay-cni/conflist"
+	"underlay-cni/firewall"
+	"underlay-cni/plugin"
+	"underlay-cni/plugin/acd"
+	"underlay-cni/plugin/underlay"
+	"underlay-cni/routing"
+)
+
+// An attachment is everything that the plan is computed from: the configuration, the result so far and what the
+// kernel shows of the node and the pod.
+type attachment struct {
+	network string
+	config  *conflist.Underlay
+	user    user
+
+	node, pod       *routing.Namespace
+	eth             *routing.Link // the pod's interface on the wire
+	hostEnd, podEnd *routing.Link // the veth pair
+	hostMAC, podMAC net.HardwareAddr
+	mtu             int
+	owner           routing.Owner // of the host end
+	first           bool          // this attachment makes the pair
+	before          []string      // the pod's other interfaces that use it
+	firewall        firewall.Firewall
+
+	nodeAddrs []netip.Addr        // best first
+	addrs     []routing.Address   // of the pod's interface, best first
+	mac       *routing.LinkMAC    // of the pod's interface; nil: as it is
+	families  []*family           // those that both sides have
+	own       *routing.Table      // of a later interface
+	hostConf  []*routing.InetConf // with set_host: the node's interfaces whose rp_filter is another
+}
+
+// A family is what the plan needs in IPv4 or in IPv6.
+type family struct {
+	underlay.Family
+	main    bool // the main table's routes by veth0 are this interface's
+	forsake bool // the interface's default routes leave the main table
+}
+
+func (a *attachment) family(v6 bool) *family {
+	i := slices.IndexFunc(a.families, func(f *family) bool { return f.V6 == v6 })
+	if i < 0 {
+		return nil
+	}
+	return a.families[i]
+}
+
+// look reads what the plan is computed from and changes nothing. All bad input ends here.
+func look(r *plugin.Request) (*attachment, error) {
+	config, err := decode(r)
+	if err != nil {
+		return nil, err
+	}
+	if r.IfName == podEnd {
+		return nil, &conflist.KeyError{Key: "CNI_IFNAME", Value: r.IfName, Problem: "it is the name of the pair's end in the pod", Accepted: "another name"}
+	}
+	p := pairOf(r.Attachment)
+	a := &attachment{
+		network: r.Network, config: config, user: userOf(r.Attachment), node: r.Node, pod: r.Pod, podEnd: r.Pod.Link(podEnd),
+		hostEnd: r.Node.Link(p.hostEnd), hostMAC: p.hostMAC, podMAC: p.podMAC, owner: p.owner(), first: true,
+	}
+	if a.eth, err = r.PodLink(); err != nil {
+		return nil, err
+	}
+	if err := a.lookAtAddresses(r); err != nil {
+		return nil, err
+	}
+	if err := a.lookAtMAC(); err != nil || a.onlyMAC() {
+		return a, err
+	}
+	for _, look := range []func(*plugin.Request) error{a.lookAtPair, a.lookAtNode, a.lookAtRoutes} {
+		if err := look(r); err != nil {
+			return nil, err
+		}
+	}
+	if a.firewall, err = firewall.Open(string(config.Firewall)); err != nil {
+		return nil, plugin.Errorf(plugin.CodeFirewall, "firewall: %w", err)
+	}
+	return a, nil
+}
+
+// decode reads the configuration. One that comes with an error holds defaults where it was wrong, or is nil.
+func decode(r *plugin.Request) (*conflist.Underlay, error) {
+	config, err := conflist.DecodeVeth(r.Config)
+	if config != nil {
+		r.LogTo(config.LogOptions)
+	}
+	return config, err
+}
+
+// onlyMAC reports whether the hardware address is all that is asked for.
+func (a *attachment) onlyMAC() bool {
+	_, given := a.config.MACPrefix.Octets()
+	return a.config.OnlyOpMAC && given
+}
+
+// lookAtAddresses reads the addresses of the pod's interface, and makes sure that they are nobody else's.
+func (a *attachment) lookAtAddresses(r *plugin.Request) error {
+	all, err := a.pod.Addresses(a.eth)
+	if err != nil {
+		return fmt.Errorf("look at the pod: %w", err)
+	}
+	if c := a.config.IPConflict; c.Enabled && r.Verb == "ADD" {
+		if err := a.lookForConflict(all, acd.Options{Interval: c.Interval, Retries: c.Retries}); err != nil {
+			return err
+		}
+		if all, err = a.pod.Addresses(a.eth); err != nil { // none is tentative any more
+			return fmt.Errorf("look at the pod: %w", err)
+		}
+	}
+	a.addrs, err = underlay.Sound(a.node, a.eth, all)
+	return err
+}
+
+func (a *attachment) lookForConflict(addrs []routing.Address, o acd.Options) error {
+	err := acd.Check(a.node, a.eth, addrs, o)
+	switch {
+	case errors.As(err, new(*acd.Conflict)):
+		return plugin.Errorf(plugin.CodeConflict, "%w", err)
+	case errors.Is(err, acd.ErrUndecided):
+		return plugin.Errorf(plugin.CodeTryAgain, "%w", err)
+	}
+	return err
+}
+
+// lookAtMAC computes the hardware address of the pod's interface, if it is to have one of ours. One that the runtime
+// asked the interface plugin for wins.
+func (a *attachment) lookAtMAC() error {
+	prefix, given := a.config.MACPrefix.Octets()
+	if !given || a.config.MAC != "" || len(a.addrs) == 0 {
+		return nil
+	}
+	mac, err := acd.MAC(prefix, a.addrs)
+	if err != nil {
+		return plugin.Errorf(plugin.CodeLink, "mac_prefix: %w", err)
+	}
+	a.mac = &routing.LinkMAC{Link: a.eth, MAC: mac}
+	err = a.mac.Possible()
+	if errors.Is(err, routing.ErrSharedMAC) {
+		return &conflist.KeyError{
+			Key: "mac_prefix", Value: a.config.MACPrefix.String(), Problem: err.Error(), Accepted: "a macvlan or an SR-IOV function, or no mac_prefix",
+		}
+	}
+	return err
+}
+
+// lookAtPair finds the pair that the pod has from an earlier attachment, or makes sure that the name of its end is
+// free.
+func (a *attachment) lookAtPair(*plugin.Request) error {
+	eth, err := a.eth.Attrs()
+	if err != nil {
+		return err
+	}
+	a.mtu = eth.MTU
+	end, err := a.podEnd.Attrs()
+	if errors.Is(err, routing.ErrNoLink) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	foreign := plugin.Errorf(plugin.CodeVeth, "%s: the pod has an interface of that name (index %d, address %s) that is not ours; accepted: a pod without one",
+		podEnd, end.Index, end.MAC)
+	if end.Kind != "veth" {
+		return foreign
+	}
+	host, err := a.node.LinkAt(end.Peer)
+	made := pair{hostEnd: a.hostEnd.Name, hostMAC: a.owner.MAC, group: a.owner.Group, alias: a.owner.Alias}
+	switch {
+	case errors.Is(err, routing.ErrNoLink):
+		return foreign
+	case err != nil:
+		return err
+	case host.Peer != end.Index || !made.ours(host):
+		return foreign
+	}
+	for _, u := range others(host, a.user) {
+		a.before = append(a.before, u.ifName)
+	}
+	a.first = host.Alias == a.owner.Alias || host.Alias == "" && len(a.before) == 0
+	if len(a.before) > 0 { // a pair of another MTU would be made anew, and theirs goes with it
+		a.mtu = host.MTU
+	}
+	if !a.first {
+		a.owner = routing.Owner{Alias: host.Alias, Group: host.Group, MAC: host.MAC}
+		a.hostEnd, a.hostMAC, a.podMAC, a.mtu = a.node.Link(host.Name), host.MAC, end.MAC, host.MTU
+	}
+	return nil
+}
+
+// lookAtNode reads the node's addresses, and sorts those of both sides by family. A family that one of them does not
+// have is left out.
+func (a *attachment) lookAtNode(*plugin.Request) (err error) {
+	if a.nodeAddrs, err = underlay.NodeAddresses(a.node); err != nil {
+		return fmt.Errorf("look at the node: %w", err)
+	}
+	for _, v6 := range []bool{false, true} {
+		f := &family{Family: underlay.Family{V6: v6}}
+		for _, addr := range a.addrs {
+			if addr.Prefix.Addr().Is6() == v6 {
+				f.Pods = append(f.Pods, addr.Prefix.Addr())
+			}
+		}
+		if len(f.Pods) == 0 {
+			continue
+		}
+		if f.Nodes, err = underlay.NodesFor(a.node, a.nodeAddrs, f.Source()); err != nil {
+			return fmt.Errorf("look at the node: %w", err)
+		}
+		if len(f.Nodes) > 0 {
+			a.families = append(a.families, f)
+		}
+	}
+	if a.first && len(a.families) == 0 {
+		return plugin.Errorf(plugin.CodeConfig, "prevResult.ips: %s in the pod and the node have no usable address of the same family; accepted: at least one in IPv4 or in IPv6", a.eth.Name)
+	}
+	if a.first && a.family(true) != nil && a.mtu < minIPv6MTU {
+		return plugin.Errorf(plugin.CodeConfig, "prevResult.interfaces: %s has an IPv6 address and an MTU of %d; accepted: %d or more", a.eth.Name, a.mtu, minIPv6MTU)
+	}
+	if a.config.RPFilter.SetHost {
+		a.hostConf, err = a.node.OtherInetConfs(underlay.Values(a.rpFilter())[0])
+	}
+	return err
+}
+
+// minIPv6MTU is what IPv6 needs of every link (RFC 8200).
+const minIPv6MTU = 1280
+
+func (a *attachment) rpFilter() string { return fmt.Sprintf("rp_filter=%d", a.config.RPFilter.Value) }
+
+// lookAtRoutes tells which routes the pod's tables get, and which leave the main one.
+func (a *attachment) lookAtRoutes(r *plugin.Request) error {
+	routes, err := a.pod.Routes(a.eth)
+	if err != nil {
+		return fmt.Errorf("look at the pod: %w", err)
+	}
+	if !a.first {
+		if a.own, err = underlay.OwnTable(a.pod, a.config.RouteTableStart, a.eth, a.podEnd, a.all()); err != nil {
+			return fmt.Errorf("look at the pod: %w", err)
+		}
+	}
+	index, err := a.eth.Index()
+	if err != nil {
+		return err
+	}
+	for _, f := range a.families {
+		f.SetHijack(a.config.Hijack(), routes)
+		if f.main, err = a.ownsMain(f); err != nil {
+			return err
+		}
+		if a.first {
+			continue
+		}
+		if err := f.Sort(routes, a.own, a.eth, r.Gateway(f.V6)); err != nil {
+			return err
+		}
+		// Without another default route the interface's own is all that the pod has in the family.
+		other, err := a.pod.HasDefault(f.V6, index)
+		if err != nil {
+			return fmt.Errorf("look at the pod: %w", err)
+		}
+		f.forsake = a.moves() && (other || a.config.MigrateRoute == conflist.MigrateAlways)
+	}
+	return nil
+}
+
+// all are the addresses of the pod's interface in the families that the plan has.
+func (a *attachment) all() (addrs []netip.Addr) {
+	for _, f := range a.families {
+		addrs = append(addrs, f.Pods...)
+	}
+	return addrs
+}
+
+// moves reports whether the routes of a later interface move to its own table.
+func (a *attachment) moves() bool {
+	return !a.first && underlay.Moves(a.config.MigrateRoute, a.eth.Name, a.before)
+}
+
+// ownsMain tells whether the main table's routes by veth0 are to be this interface's: those of the first interface that
+// has the family, and has not gone since.
+func (a *attachment) ownsMain(f *family) (bool, error) {
+	if a.first {
+		return true, nil
+	}
+	routes, err := a.pod.Routes(a.podEnd)
+	if err != nil {
+		return false, fmt.Errorf("look at the pod: %w", err)
+	}
+	return !slices.ContainsFunc(routes, func(r *routing.Route) bool {
+		return r.InMain() && r.Dst.Addr().Is6() == f.V6 && r.Src.IsValid() && !slices.Contains(f.Pods, r.Src)
+	}), nil
+}
+
+// services describes the network's firewall rules on the node, whatever families this pod has.
+func services(network string, config *conflist.Underlay, nodes []netip.Addr) firewall.Services {
+	s := firewall.Services{Owner: "veth", Network: network, Group: group(network), CIDRs: config.Service}
+	for _, addr := range slices.Backward(nodes) { // the first of each family stays
+		if addr.Is4() {
+			s.Addr4 = addr
+		} else {
+			s.Addr6 = addr
+		}
+	}
+	return s
+}
+
+func (a *attachment) replies() firewall.Replies {
+	return firewall.Replies{
+		Owner: "veth", By: podEnd, Mark: underlay.MarkReply, IPv4: a.family(false) != nil, IPv6: a.family(true) != nil,
+		There: !a.first,
+	}
+}
+
+// interfaces are both ends as the result lists them, host end first.
+func (a *attachment) interfaces(netns string) []*types100.Interface {
+	return []*types100.Interface{
+		{Name: a.hostEnd.Name, Mac: a.hostMAC.String(), Mtu: a.mtu},
+		{Name: a.podEnd.Name, Mac: a.podMAC.String(), Mtu: a.mtu, Sandbox: netns},
+	}
+}
