@@ -8,14 +8,16 @@ import (
 	"underlay-cni/integration/paths"
 )
 
-// TestVethPaths is the table of paths for veth: with each backend beside each flavour of kube-proxy, in each mode of the
-// nodes' rp_filter.
+// TestVethPaths is the table of paths for veth: for each kind of pod interface, with each backend beside each flavour of
+// kube-proxy, in each mode of the nodes' rp_filter.
 func TestVethPaths(t *testing.T) {
-	for _, backend := range paths.Backends {
-		for _, flavour := range lab.Flavours {
-			for rpFilter := range 3 {
-				runTable(t, fmt.Sprintf("%s kube-proxy %s rp_filter %d", backend, flavour, rpFilter),
-					paths.Config{Plugin: "veth", Backend: backend, Flavour: flavour, Options: lab.Options{RPFilter: rpFilter}})
+	for _, parent := range lab.Parents {
+		for _, backend := range paths.Backends {
+			for _, flavour := range lab.Flavours {
+				for rpFilter := range 3 {
+					runTable(t, fmt.Sprintf("%s %s %s rp_filter %d", backend, parent, flavour, rpFilter),
+						paths.Config{Plugin: "veth", Backend: backend, Flavour: flavour, Options: lab.Options{Parent: parent, RPFilter: rpFilter}})
+				}
 			}
 		}
 	}

@@ -6,7 +6,7 @@ set -eu
 
 cd "$(dirname "$0")/.."
 log=.tools/test.log
-{ go test -v -count=1 -timeout 40m "$@" ./... 2>&1 || echo "go test: exit status $?"; } | tee "$log" | grep -E '^(ok|FAIL|panic:|go test:)' || true
+{ go test -v -count=1 -timeout 40m "$@" ./... 2>&1 || echo "go test: exit status $?"; } | tee "$log" | grep --line-buffered -E '^(ok|FAIL|panic:|go test:)' || true
 
 count() { grep -cE "^ *--- $1: " "$log" || true; }
 untested() { sed -n 's/.*SKIPPED, NOT TESTED: *//p' "$log"; }

@@ -42,6 +42,7 @@ qemu)
 		run macvlan auto 'TestPathsIPTables/_ipMasq_true'
 		run macvlan auto 'TestPaths$/^(ipvlan-.*|macvlan_ipvs)_rp_filter_1_ipMasq_false'
 		run macvlan auto 'TestPathsIPTables/(ipvlan-l2_nft|ipvlan-l2_ipvs|macvlan_ipvs)_ipMasq_false'
+		run macvlan auto 'TestVethPaths/^(nftables_(ipvlan-.*|macvlan_ipvs)|iptables-legacy_ipvlan-l2_nft)_rp_filter_1'
 		run ipvlan-l2 auto 'TestPathsElsewhere/^(all_of_it|all_of_it,_ipMasq_false|beside_portmap|a_wire_.*|two_.*|no_.*),_nftables$'
 		run ipvlan-l2 auto 'TestDelLeavesTheNodeAsItWas/^dual|TestDelNeedsNothing|TestAddTwice|TestCheckAfterAdd|TestView|TestMove|TestExamples/^ipvlan-(openstack|iptables).conflist'
 	}
