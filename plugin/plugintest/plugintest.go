@@ -16,22 +16,26 @@ import (
 	"strings"
 	"testing"
 
+	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"underlay-cni/plugin"
+	"underlay-cni/routing"
 )
 
-// Main builds the binary of the test's own directory and runs the tests; what os.Exit takes.
-func Main(m *testing.M, bin *string) int {
+// Main builds the binaries of the test's own directory and of others into bin, and runs the tests; what os.Exit takes.
+func Main(m *testing.M, bin *string, others ...string) int {
 	dir, err := os.MkdirTemp("", "plugin")
 	if err == nil {
 		defer func() { _ = os.RemoveAll(dir) }()
-		build := exec.Command("go", "build", "-buildvcs=false", "-o", dir, ".") //nolint:gosec // a directory of the test's own
+		build := exec.Command("go", append([]string{"build", "-buildvcs=false", "-o", dir + "/", "."}, others...)...) //nolint:gosec // directories of the tests' own
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		build.Stderr = os.Stderr
 		err = build.Run()
 	}
 	if err != nil || os.Getuid() != 0 {
-		fmt.Fprintln(os.Stderr, "these tests build the binary and make network namespaces, as root:", err)
+		fmt.Fprintln(os.Stderr, "these tests build binaries and make network namespaces, as root:", err)
 		return 1
 	}
 	*bin = dir
@@ -199,6 +203,30 @@ func (a Answer) Silent(t *testing.T, what string) {
 	if a != (Answer{}) {
 		t.Errorf("%s: %+v", what, a)
 	}
+}
+
+// Plan is what an ADD of the plugin would do, as a script for Sh.
+func (w *World) Plan(t *testing.T, p plugin.Plugin, a plugin.Attachment, config map[string]any) string {
+	t.Helper()
+	self, err := routing.Self()
+	Must(t, err)
+	t.Cleanup(self.Close)
+	node, err := self.Open(w.Node)
+	Must(t, err)
+	t.Cleanup(node.Close)
+	node.Path = "" // the script runs there
+	pod, err := self.Open(w.Pod)
+	Must(t, err)
+	t.Cleanup(pod.Close)
+	text, err := json.Marshal(config)
+	Must(t, err)
+	prev, err := json.Marshal(config["prevResult"])
+	Must(t, err)
+	var result types100.Result
+	Must(t, json.Unmarshal(prev, &result))
+	plan, err := p.Add(&plugin.Request{Attachment: a, Verb: "ADD", Netns: w.Pod, Config: text, Version: "1.0.0", Result: &result, Node: node, Pod: pod})
+	Must(t, err)
+	return plan.String()
 }
 
 // A Failure is the error object of the CNI specification.

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	. "underlay-cni/plugin/plugintest" //nolint:revive // the words of the tests
 )
 
 const (
@@ -21,7 +23,7 @@ const (
 // accepted, with code 7; and after all of them the kernel is as before.
 func TestBadConfiguration(t *testing.T) {
 	w := newWorld(t, dual, "")
-	before := w.show(t)
+	before := w.Show(t)
 	type object = map[string]any
 	type list = []any
 	for _, test := range []struct {
@@ -121,7 +123,7 @@ func TestBadConfiguration(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			for _, verb := range []string{"ADD", "CHECK"} {
-				got := w.verb(t, verb, w.config(test.key, test.value)).failed(t)
+				got := w.verb(t, verb, w.config(test.key, test.value)).Failed(t)
 				if got.Code != 7 || !strings.HasPrefix(got.Msg, test.msg) || got.CNIVersion != "1.0.0" {
 					t.Errorf("%s: got %+v\nwant %s", verb, got, test.msg)
 				}
@@ -129,7 +131,7 @@ func TestBadConfiguration(t *testing.T) {
 		})
 	}
 	t.Run("several keys at once", func(t *testing.T) {
-		got := w.verb(t, "ADD", w.config("mtu", 1, "ipMasq", 5, "nodePortMark", 0)).failed(t)
+		got := w.verb(t, "ADD", w.config("mtu", 1, "ipMasq", 5, "nodePortMark", 0)).Failed(t)
 		for _, key := range []string{"mtu: 1: ", "ipMasq: 5: ", "nodePortMark: 0: "} {
 			if got.Code != 7 || !strings.Contains(got.Msg, key) {
 				t.Errorf("%s is missing: %+v", key, got)
@@ -137,19 +139,19 @@ func TestBadConfiguration(t *testing.T) {
 		}
 	})
 	t.Run("iptables without serviceCidr", func(t *testing.T) {
-		got := w.verb(t, "ADD", w.config("firewall", "iptables")).failed(t)
+		got := w.verb(t, "ADD", w.config("firewall", "iptables")).Failed(t)
 		if got.Code != 7 || !strings.HasPrefix(got.Msg, "serviceCidr: missing") || !strings.Contains(got.Msg, "accepted: ") {
 			t.Errorf("got %+v", got)
 		}
 	})
-	same(t, "the kernel", before, w.show(t))
+	Same(t, "the kernel", before, w.Show(t))
 }
 
 // TestBadWorld: a good configuration, but the node or the pod is not as it should be.
 func TestBadWorld(t *testing.T) {
 	const noCommon = `prevResult.ips: eth0 in the pod and hostInterface enp1s0 have no usable address of the same family; accepted: at least one in IPv4 or in IPv6`
 	file := filepath.Join(t.TempDir(), "netns")
-	must(t, os.WriteFile(file, nil, 0o600))
+	Must(t, os.WriteFile(file, nil, 0o600))
 	for _, test := range []struct {
 		name, script, netns string
 		ifName              string
@@ -183,20 +185,20 @@ func TestBadWorld(t *testing.T) {
 			hostEnd := strings.NewReplacer("HOSTEND", hostEnd)
 			w := newWorld(t, dual, hostEnd.Replace(test.script))
 			w.stack = test.prev
-			before := w.show(t)
+			before := w.Show(t)
 			netns := test.netns
 			if netns == "" {
-				netns = w.pod
+				netns = w.Pod
 			}
-			got := w.verb(t, "ADD", w.config(), "CNI_NETNS="+netns, "CNI_IFNAME="+test.ifName).failed(t)
+			got := w.verb(t, "ADD", w.config(), "CNI_NETNS="+netns, "CNI_IFNAME="+test.ifName).Failed(t)
 			if got.Code != test.code || !strings.HasPrefix(got.Msg, hostEnd.Replace(test.msg)) {
 				t.Errorf("got %+v\nwant %d %s", got, test.code, test.msg)
 			}
-			after := w.show(t)
+			after := w.Show(t)
 			if test.script != "" && strings.Contains(test.script, "HOSTEND") {
 				after = withoutNodeWide(after) // a change has failed: what pods share was made before it, and stays
 			}
-			same(t, "the kernel", before, after)
+			Same(t, "the kernel", before, after)
 		})
 	}
 }
@@ -212,8 +214,8 @@ func TestOneFamily(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, dual, test.script)
 			w.add(t, w.config("ipMasq", true))
-			w.verb(t, "CHECK", w.config("ipMasq", true)).silent(t, "CHECK")
-			if all := strings.Join(w.show(t), "\n"); strings.Contains(all, test.leftOut) {
+			w.verb(t, "CHECK", w.config("ipMasq", true)).Silent(t, "CHECK")
+			if all := strings.Join(w.Show(t), "\n"); strings.Contains(all, test.leftOut) {
 				t.Error(all)
 			}
 		})

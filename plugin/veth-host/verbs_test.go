@@ -12,12 +12,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"underlay-cni/plugin"
+	. "underlay-cni/plugin/plugintest" //nolint:revive // the words of the tests
 	"underlay-cni/plugin/veth-host/vethhost"
-	"underlay-cni/routing"
 )
 
-// hostEnd is the name of the host end of the tests' attachment.
-var hostEnd = plugin.Attachment{Network: "cni0", ContainerID: id, IfName: "eth0"}.HostEnd()
+// attachment is the tests', and hostEnd the name of its host end.
+var (
+	attachment = plugin.Attachment{Network: "cni0", ContainerID: id, IfName: "eth0"}
+	hostEnd    = attachment.HostEnd()
+)
 
 // nodeWide are the lines of what the pods of a network share, and that stays when the last of them goes.
 var nodeWide = regexp.MustCompile(`^(512: from all fwmark 0x2000/0x2000 lookup main proto kernel|102[235]: .* proto kernel)$`)
@@ -48,17 +51,17 @@ func TestAddCheckDel(t *testing.T) {
 				t.Parallel()
 				w := newWorld(t, s, "")
 				config := w.config(keys...)
-				before := w.show(t)
+				before := w.Show(t)
 				first := w.add(t, config)
-				added := w.show(t)
-				w.verb(t, "CHECK", config).silent(t, "CHECK")
+				added := w.Show(t)
+				w.verb(t, "CHECK", config).Silent(t, "CHECK")
 				if again := w.add(t, config); again != first {
 					t.Errorf("a second ADD says\n%s\nthe first\n%s", again, first)
 				}
-				same(t, "after a second ADD", added, w.show(t))
-				w.verb(t, "CHECK", config).silent(t, "CHECK")
-				w.verb(t, "DEL", config).silent(t, "DEL")
-				deleted := w.show(t)
+				Same(t, "after a second ADD", added, w.Show(t))
+				w.verb(t, "CHECK", config).Silent(t, "CHECK")
+				w.verb(t, "DEL", config).Silent(t, "DEL")
+				deleted := w.Show(t)
 				if left := strings.Join(deleted, "\n"); strings.Contains(left, hostEnd) || strings.Contains(left, "dev veth0") {
 					t.Error(left)
 				}
@@ -67,8 +70,8 @@ func TestAddCheckDel(t *testing.T) {
 						t.Errorf("lost: %s", line)
 					}
 				}
-				w.verb(t, "DEL", config).silent(t, "a second DEL")
-				same(t, "after a second DEL", deleted, w.show(t))
+				w.verb(t, "DEL", config).Silent(t, "a second DEL")
+				Same(t, "after a second DEL", deleted, w.Show(t))
 			})
 		}
 	}
@@ -111,11 +114,11 @@ func TestDel(t *testing.T) {
 			if test.config != nil {
 				config = test.config(w)
 			}
-			w.sh(t, test.script)
+			w.Sh(t, test.script)
 			for range 2 {
-				w.verb(t, "DEL", config, test.env...).silent(t, "DEL")
+				w.verb(t, "DEL", config, test.env...).Silent(t, "DEL")
 			}
-			if left := w.sh(t, "ip link; ip rule; ip -6 rule; ip route show table all; ip -6 route show table all; ip neigh"); strings.Contains(left, hostEnd) {
+			if left := w.Sh(t, "ip link; ip rule; ip -6 rule; ip route show table all; ip -6 route show table all; ip neigh"); strings.Contains(left, hostEnd) {
 				t.Errorf("left:\n%s", left)
 			}
 		})
@@ -125,23 +128,23 @@ func TestDel(t *testing.T) {
 // TestDelLeavesForeign: what only has the name of ours is not ours. It stays, and DEL has nothing to do.
 func TestDelLeavesForeign(t *testing.T) {
 	w := newWorld(t, dual, "ip link add "+hostEnd+" type veth peer name x; ip link set "+hostEnd+" alias mine")
-	before := w.show(t)
-	w.verb(t, "DEL", w.config()).silent(t, "DEL")
-	same(t, "the kernel", before, w.show(t))
+	before := w.Show(t)
+	w.verb(t, "DEL", w.config()).Silent(t, "DEL")
+	Same(t, "the kernel", before, w.Show(t))
 }
 
 // TestCheckReportsAll: in one error. (That CHECK finds each object, integration/faults tests.)
 func TestCheckReportsAll(t *testing.T) {
 	w := newWorld(t, stacks[0], "")
 	w.add(t, w.config("ipMasq", true))
-	w.sh(t, "ip rule del pref 512; ip neigh del 10.10.20.53 dev "+hostEnd+"; pod ip route flush table 513")
-	spoilt := w.show(t)
-	got := w.verb(t, "CHECK", w.config("ipMasq", true)).failed(t)
+	w.Sh(t, "ip rule del pref 512; ip neigh del 10.10.20.53 dev "+hostEnd+"; pod ip route flush table 513")
+	spoilt := w.Show(t)
+	got := w.verb(t, "CHECK", w.config("ipMasq", true)).Failed(t)
 	const want = "rule is missing: ip rule  pref 512 fwmark 0x2000/0x2000 lookup 254; neighbour 10.10.20.53 is missing on HOST; route is missing: ip route  default via 10.10.20.152 dev veth0 table 513"
 	if msg := strings.ReplaceAll(got.Msg, hostEnd, "HOST"); got.Code != 120 || !strings.HasPrefix(msg, "the kernel differs in 3 of ") || !strings.HasSuffix(msg, ": "+want) {
 		t.Errorf("got %+v", got)
 	}
-	same(t, "CHECK only looks", spoilt, w.show(t))
+	Same(t, "CHECK only looks", spoilt, w.Show(t))
 }
 
 // TestCheckAfterALaterPlugin: an interface that comes later, with an address, makes the source of the pod's routes
@@ -149,22 +152,22 @@ func TestCheckReportsAll(t *testing.T) {
 func TestCheckAfterALaterPlugin(t *testing.T) {
 	w := newWorld(t, dual, "")
 	w.add(t, w.config())
-	w.sh(t, `pod ip link add later0 type veth peer name other
+	w.Sh(t, `pod ip link add later0 type veth peer name other
 		pod ip link set other up
 		pod ip link set later0 up
 		pod ip addr add 198.51.100.7/24 dev later0
 		pod ip addr add 2001:db8::7/64 dev later0 nodad`)
-	w.verb(t, "CHECK", w.config()).silent(t, "CHECK")
+	w.verb(t, "CHECK", w.config()).Silent(t, "CHECK")
 }
 
 // TestCheckBeforeAdd is an error of CHECK, not of the configuration.
 func TestCheckBeforeAdd(t *testing.T) {
 	w := newWorld(t, dual, "")
-	before := w.show(t)
-	if got := w.verb(t, "CHECK", w.config()).failed(t); got.Code != 120 {
+	before := w.Show(t)
+	if got := w.verb(t, "CHECK", w.config()).Failed(t); got.Code != 120 {
 		t.Errorf("got %+v", got)
 	}
-	same(t, "the kernel", before, w.show(t))
+	Same(t, "the kernel", before, w.Show(t))
 }
 
 // TestStatus of configurations; that of nodes is in integration/faults.
@@ -183,7 +186,7 @@ func TestStatus(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, dual, test.script)
-			before := w.show(t)
+			before := w.Show(t)
 			config := w.config("cniVersion", "1.1.0", "prevResult", leaveOut)
 			if test.config != nil {
 				config = test.config(w)
@@ -192,11 +195,11 @@ func TestStatus(t *testing.T) {
 			delete(config, "prevResult")
 			got := w.verb(t, "STATUS", config, "CNI_CONTAINERID=", "CNI_IFNAME=", "CNI_NETNS=")
 			if test.code == 0 {
-				got.silent(t, "STATUS")
-			} else if f := got.failed(t); f.Code != test.code || !strings.HasPrefix(f.Msg, test.msg) {
+				got.Silent(t, "STATUS")
+			} else if f := got.Failed(t); f.Code != test.code || !strings.HasPrefix(f.Msg, test.msg) {
 				t.Errorf("got %+v", f)
 			}
-			same(t, "the kernel", before, w.show(t))
+			Same(t, "the kernel", before, w.Show(t))
 		})
 	}
 }
@@ -205,11 +208,11 @@ func TestStatus(t *testing.T) {
 func TestGCOfBrokenConfiguration(t *testing.T) {
 	w := newWorld(t, dual, "")
 	w.add(t, w.config())
-	w.verb(t, "GC", w.config("cniVersion", "1.1.0", "prevResult", leaveOut, "mtu", "x", "cni.dev/valid-attachments", []any{})).silent(t, "GC")
-	if out := w.sh(t, "ip link; ip rule; ip -6 rule"); strings.Contains(out, hostEnd) {
+	w.verb(t, "GC", w.config("cniVersion", "1.1.0", "prevResult", leaveOut, "mtu", "x", "cni.dev/valid-attachments", []any{})).Silent(t, "GC")
+	if out := w.Sh(t, "ip link; ip rule; ip -6 rule"); strings.Contains(out, hostEnd) {
 		t.Error(out)
 	}
-	got := w.verb(t, "GC", w.config("cniVersion", "1.1.0", "cni.dev/valid-attachments", "x")).failed(t)
+	got := w.verb(t, "GC", w.config("cniVersion", "1.1.0", "cni.dev/valid-attachments", "x")).Failed(t)
 	if got.Code != 7 || !strings.HasPrefix(got.Msg, "cni.dev/valid-attachments: ") {
 		t.Errorf("got %+v", got)
 	}
@@ -218,12 +221,12 @@ func TestGCOfBrokenConfiguration(t *testing.T) {
 // TestVersion, of all three plugins; the one that this release does not implement refuses ADD.
 func TestVersion(t *testing.T) {
 	w := newWorld(t, dual, "")
-	before := w.show(t)
+	before := w.Show(t)
 	const want = `{"cniVersion":"1.0.0","supportedVersions":["0.1.0","0.2.0","0.3.0","0.3.1","0.4.0","1.0.0","1.1.0"]}`
 	for _, binary := range []string{"veth-host", "veth", "router"} {
 		t.Run(binary, func(t *testing.T) {
 			got := w.run(t, binary, "VERSION", `{"cniVersion": "1.0.0"}`)
-			if strings.TrimSpace(got.stdout) != want || got.status != 0 || got.stderr != "" {
+			if strings.TrimSpace(got.Stdout) != want || got.Status != 0 || got.Stderr != "" {
 				t.Errorf("got %+v", got)
 			}
 			if binary != "router" {
@@ -231,16 +234,16 @@ func TestVersion(t *testing.T) {
 			}
 			for verb, code := range map[string]uint{"ADD": 7, "CHECK": 7, "STATUS": 50} {
 				f := w.run(t, binary, verb, w.config("cniVersion", "1.1.0", "prevResult", map[string]any{
-					"cniVersion": "1.1.0", "interfaces": []any{map[string]any{"name": "eth0", "sandbox": w.pod}},
-				})).failed(t)
+					"cniVersion": "1.1.0", "interfaces": []any{map[string]any{"name": "eth0", "sandbox": w.Pod}},
+				})).Failed(t)
 				if f.Code != code || !strings.HasPrefix(f.Msg, binary+": ") || !strings.HasSuffix(f.Msg, "not implemented in this release") {
 					t.Errorf("%s: got %+v", verb, f)
 				}
 			}
-			w.run(t, binary, "DEL", w.config()).silent(t, "DEL")
+			w.run(t, binary, "DEL", w.config()).Silent(t, "DEL")
 		})
 	}
-	same(t, "the kernel", before, w.show(t))
+	Same(t, "the kernel", before, w.Show(t))
 }
 
 // TestResult: prevResult with both ends, host end first, and the default routes as they are now.
@@ -250,11 +253,11 @@ func TestResult(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, s, "ip link set enp1s0 mtu 1450")
 			var got types100.Result
-			must(t, json.Unmarshal([]byte(w.add(t, w.config("ipMasq", true))), &got))
+			Must(t, json.Unmarshal([]byte(w.add(t, w.config("ipMasq", true))), &got))
 			var names, ips, routes []string
 			for _, i := range got.Interfaces {
 				where := "node"
-				if i.Sandbox == w.pod {
+				if i.Sandbox == w.Pod {
 					where = "pod"
 				}
 				names = append(names, fmt.Sprint(i.Name, " ", i.Mtu, " ", where))
@@ -272,9 +275,9 @@ func TestResult(t *testing.T) {
 			if !s.v4 {
 				wantIPs, wantRoutes = wantIPs[1:], wantRoutes[1:]
 			}
-			same(t, "interfaces", []string{"eth0 0 pod", hostEnd + " 1450 node", "veth0 1450 pod"}, names)
-			same(t, "ips", wantIPs, ips)
-			same(t, "routes", wantRoutes, routes)
+			Same(t, "interfaces", []string{"eth0 0 pod", hostEnd + " 1450 node", "veth0 1450 pod"}, names)
+			Same(t, "ips", wantIPs, ips)
+			Same(t, "routes", wantRoutes, routes)
 		})
 	}
 }
@@ -283,14 +286,14 @@ func TestResult(t *testing.T) {
 func TestFailedAddLeavesNothing(t *testing.T) {
 	// The way to the next hop has gone since: the kernel keeps the route, and takes no copy of it.
 	w := newWorld(t, dual, "pod ip route add 192.0.2.1 dev eth0; pod ip route add 198.51.100.0/24 via 192.0.2.1; pod ip route del 192.0.2.1")
-	before := w.show(t)
-	got := w.verb(t, "ADD", w.config()).failed(t)
+	before := w.Show(t)
+	got := w.verb(t, "ADD", w.config()).Failed(t)
 	const want = "ip route replace 198.51.100.0/24 via 192.0.2.1 dev eth0 table 512: network is unreachable: Nexthop has invalid gateway"
 	if got.Code != 102 || !strings.HasSuffix(got.Msg, want) || !strings.HasPrefix(got.Details, "undone: ") {
 		t.Errorf("got %+v", got)
 	}
-	same(t, "the kernel", before, withoutNodeWide(w.show(t)))
-	w.sh(t, "pod ip route add 192.0.2.1 dev eth0")
+	Same(t, "the kernel", before, withoutNodeWide(w.Show(t)))
+	w.Sh(t, "pod ip route add 192.0.2.1 dev eth0")
 	w.add(t, w.config()) // the runtime tries again
 }
 
@@ -299,13 +302,13 @@ func TestNoDescriptors(t *testing.T) {
 	failed := 0
 	for limit := 6; limit < 24; limit++ {
 		w := newWorld(t, dual, "")
-		before := w.show(t)
+		before := w.Show(t)
 		got := w.limited(t, "ADD", limit, w.config("ipMasq", true))
-		if got.status == 0 {
+		if got.Status == 0 {
 			break
 		}
 		failed++
-		same(t, fmt.Sprintf("the kernel, with %d descriptors", limit), before, withoutNodeWide(w.show(t)))
+		Same(t, fmt.Sprintf("the kernel, with %d descriptors", limit), before, withoutNodeWide(w.Show(t)))
 	}
 	if failed < 3 {
 		t.Errorf("ADD failed only %d times", failed)
@@ -330,40 +333,13 @@ func TestPlanIsAScript(t *testing.T) {
 				byAdd.add(t, config(byAdd))
 				// Two lines fail, and do not matter: there is no old rule of the host end, and the default route by the
 				// wire is replaced in IPv4.
-				byHand.sh(t, "set +e; "+plan(t, byHand, config(byHand))+"true")
-				want, got := byAdd.show(t), byHand.show(t)
-				paths := strings.NewReplacer(byAdd.pod, "POD", byHand.pod, "POD")
+				byHand.Sh(t, "set +e; "+byHand.Plan(t, vethhost.Plugin(), attachment, config(byHand))+"true")
+				want, got := byAdd.Show(t), byHand.Show(t)
+				paths := strings.NewReplacer(byAdd.Pod, "POD", byHand.Pod, "POD")
 				if d := cmp.Diff(paths.Replace(strings.Join(want, "\n")), paths.Replace(strings.Join(got, "\n"))); d != "" {
 					t.Errorf("(-ADD +sh)\n%s", d)
 				}
 			})
 		}
 	}
-}
-
-// plan is what ADD would do, as a script.
-func plan(t *testing.T, w *world, config request) string {
-	t.Helper()
-	self, err := routing.Self()
-	must(t, err)
-	t.Cleanup(self.Close)
-	node, err := self.Open(w.node)
-	must(t, err)
-	t.Cleanup(node.Close)
-	node.Path = "" // the script runs there
-	pod, err := self.Open(w.pod)
-	must(t, err)
-	t.Cleanup(pod.Close)
-	text, err := json.Marshal(config)
-	must(t, err)
-	prev, err := json.Marshal(config["prevResult"])
-	must(t, err)
-	var result types100.Result
-	must(t, json.Unmarshal(prev, &result))
-	planned, err := vethhost.Plugin().Add(&plugin.Request{
-		Attachment: plugin.Attachment{Network: "cni0", ContainerID: id, IfName: "eth0"}, Verb: "ADD", Netns: w.pod,
-		Config: text, Version: "1.0.0", Result: &result, Node: node, Pod: pod,
-	})
-	must(t, err)
-	return planned.String()
 }
