@@ -159,3 +159,12 @@ func writeSysctl(fd int, value string) error {
 	_, err := unix.Pwrite(fd, []byte(value), 0)
 	return err
 }
+
+// Values are written as sysctl(8) takes them: key=value.
+func Values(assignments ...string) (vs []Value) {
+	for _, a := range assignments {
+		key, value, _ := strings.Cut(a, "=")
+		vs = append(vs, Value{Key: key, Value: value})
+	}
+	return vs
+}

@@ -5,7 +5,6 @@ import (
 	"path"
 	"slices"
 
-	"underlay-cni/plugin"
 	"underlay-cni/routing"
 )
 
@@ -106,29 +105,4 @@ func NodesFor(node *routing.Namespace, all []netip.Addr, pod netip.Addr) ([]neti
 		}
 	}
 	return nodes, nil
-}
-
-// Sound are the usable ones among the addresses of a pod's interface, best first, after a look whether they can be used:
-// none is still tentative, and none is in use elsewhere, as far as the kernel knows.
-func Sound(node *routing.Namespace, dev *routing.Link, addrs []routing.Address) ([]routing.Address, error) {
-	usable := routing.Usable(addrs)
-	for _, a := range usable {
-		ip := a.Prefix.Addr()
-		if a.Tentative() && !a.Dynamic() {
-			return nil, plugin.Errorf(plugin.CodeTryAgain, "%s: duplicate address detection still runs on %s", ip, dev.Name)
-		}
-		local, err := node.IsLocal(ip)
-		if err != nil {
-			return nil, err
-		}
-		if local {
-			return nil, plugin.Errorf(plugin.CodeConflict, "%s: the pod's address is one of the node itself", ip)
-		}
-	}
-	for _, a := range addrs {
-		if a.Duplicate() {
-			return nil, plugin.Errorf(plugin.CodeConflict, "%s: another machine on the wire of %s has the pod's address", a.Prefix.Addr(), dev.Name)
-		}
-	}
-	return usable, nil
 }

@@ -6,7 +6,6 @@ package underlay
 import (
 	"net/netip"
 	"slices"
-	"strings"
 
 	"underlay-cni/plugin"
 	"underlay-cni/routing"
@@ -151,13 +150,4 @@ func (f *Family) SetHijack(prefixes []netip.Prefix, routes []*routing.Route) {
 			f.Hijack = append(f.Hijack, dst)
 		}
 	}
-}
-
-// Values are written as sysctl(8) takes them: key=value.
-func Values(assignments ...string) (vs []routing.Value) {
-	for _, a := range assignments {
-		key, value, _ := strings.Cut(a, "=")
-		vs = append(vs, routing.Value{Key: key, Value: value})
-	}
-	return vs
 }

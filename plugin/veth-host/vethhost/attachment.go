@@ -227,10 +227,9 @@ func (a *attachment) lookAtPod(r *plugin.Request) error {
 	}
 	others := slices.DeleteFunc(slices.Clone(addrs), func(addr routing.Address) bool { return addr.Link == eth.Index })
 	addrs = slices.DeleteFunc(addrs, func(addr routing.Address) bool { return addr.Link != eth.Index })
-	if err := a.sound(addrs); err != nil {
+	if a.podAddrs, err = plugin.Sound(a.node, a.eth, addrs); err != nil {
 		return err
 	}
-	a.podAddrs = routing.Usable(addrs)
 	if r.Verb == "CHECK" {
 		if a.podAddrs, err = a.lost(permanent(a.podAddrs), r.PodAddresses()); err != nil {
 			return err
@@ -266,29 +265,6 @@ func (a *attachment) lookAtPod(r *plugin.Request) error {
 		return &conflist.KeyError{
 			Key: "mtu", Value: fmt.Sprint(a.mtu), Problem: "the pod has an IPv6 address",
 			Accepted: "1280 or more for IPv6, also as the mtu of hostInterface, from which it comes by default",
-		}
-	}
-	return nil
-}
-
-// sound makes sure that the pod's addresses can be used: none is still tentative, and none is in use elsewhere,
-// as far as the kernel knows.
-func (a *attachment) sound(addrs []routing.Address) error {
-	for _, addr := range routing.Usable(addrs) {
-		if addr.Tentative() && !addr.Dynamic() {
-			return plugin.Errorf(plugin.CodeTryAgain, "%s: duplicate address detection still runs on %s", addr.Prefix.Addr(), a.eth.Name)
-		}
-		local, err := a.node.IsLocal(addr.Prefix.Addr())
-		if err != nil {
-			return err
-		}
-		if local {
-			return plugin.Errorf(plugin.CodeConflict, "%s: the pod's address is one of the node itself", addr.Prefix.Addr())
-		}
-	}
-	for _, addr := range addrs {
-		if addr.Duplicate() {
-			return plugin.Errorf(plugin.CodeConflict, "%s: another machine on the wire of %s has the pod's address", addr.Prefix.Addr(), a.eth.Name)
 		}
 	}
 	return nil

@@ -27,7 +27,7 @@ func Facts(r *plugin.Request) (*plugin.Facts, error) {
 		if f.v6 {
 			dir = v6conf + "all"
 		}
-		facts.Settings = append(facts.Settings, &routing.Sysctls{NS: a.node, Dir: dir, Values: values("forwarding=1")})
+		facts.Settings = append(facts.Settings, &routing.Sysctls{NS: a.node, Dir: dir, Values: routing.Values("forwarding=1")})
 	}
 	return facts, nil
 }

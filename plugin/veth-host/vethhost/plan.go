@@ -2,7 +2,6 @@ package vethhost
 
 import (
 	"net/netip"
-	"strings"
 
 	"underlay-cni/plugin"
 	"underlay-cni/routing"
@@ -116,10 +115,10 @@ func (a *attachment) jump(p *plugin.Plan, f *family) {
 // path is looked up as the packet is, with its mark: so every rp_filter of the node works.
 func (a *attachment) nodeSysctls(p *plugin.Plan) {
 	if a.family(false) != nil {
-		p.Add(&routing.InetConf{Dev: a.hostEnd, Values: values("src_valid_mark=1", "forwarding=1")})
+		p.Add(&routing.InetConf{Dev: a.hostEnd, Values: routing.Values("src_valid_mark=1", "forwarding=1")})
 	}
 	if a.family(true) != nil {
-		p.Add(&routing.Sysctls{NS: a.node, Dir: v6conf + a.hostEnd.Name, Values: values("disable_ipv6=0")})
+		p.Add(&routing.Sysctls{NS: a.node, Dir: v6conf + a.hostEnd.Name, Values: routing.Values("disable_ipv6=0")})
 	}
 }
 
@@ -128,17 +127,17 @@ func (a *attachment) nodeSysctls(p *plugin.Plan) {
 // mode.
 func (a *attachment) podSysctls(p *plugin.Plan) {
 	if a.family(false) != nil {
-		p.Add(&routing.Sysctls{NS: a.pod, Dir: v4conf + "all", Values: values("rp_filter=0", "send_redirects=0")})
+		p.Add(&routing.Sysctls{NS: a.pod, Dir: v4conf + "all", Values: routing.Values("rp_filter=0", "send_redirects=0")})
 		for _, dev := range []*routing.Link{a.eth, a.podEnd} {
-			p.Add(&routing.InetConf{Dev: dev, Values: values("rp_filter=0", "send_redirects=0", "accept_redirects=0", "forwarding=1")})
+			p.Add(&routing.InetConf{Dev: dev, Values: routing.Values("rp_filter=0", "send_redirects=0", "accept_redirects=0", "forwarding=1")})
 		}
 	}
 	if a.family(true) == nil {
 		return
 	}
-	v6 := values("disable_ipv6=0", "accept_redirects=0")
+	v6 := routing.Values("disable_ipv6=0", "accept_redirects=0")
 	if a.forceForwarding {
-		v6 = append(v6, values("force_forwarding=1")...)
+		v6 = append(v6, routing.Values("force_forwarding=1")...)
 	}
 	for _, dev := range []*routing.Link{a.eth, a.podEnd} {
 		p.Add(&routing.Sysctls{NS: a.pod, Dir: v6conf + dev.Name, Values: v6})
@@ -147,8 +146,8 @@ func (a *attachment) podSysctls(p *plugin.Plan) {
 		// Before Linux 6.17 IPv6 forwards on all interfaces or on none; with accept_ra 2 a router
 		// still listens to router advertisements.
 		p.Add(
-			&routing.Sysctls{NS: a.pod, Dir: v6conf + a.eth.Name, Values: values("accept_ra=2")},
-			&routing.Sysctls{NS: a.pod, Dir: v6conf + "all", Values: values("forwarding=1")},
+			&routing.Sysctls{NS: a.pod, Dir: v6conf + a.eth.Name, Values: routing.Values("accept_ra=2")},
+			&routing.Sysctls{NS: a.pod, Dir: v6conf + "all", Values: routing.Values("forwarding=1")},
 		)
 	}
 }
@@ -157,15 +156,6 @@ const (
 	v4conf = "net/ipv4/conf/"
 	v6conf = "net/ipv6/conf/"
 )
-
-// values are written as sysctl(8) takes them: key=value.
-func values(assignments ...string) (vs []routing.Value) {
-	for _, a := range assignments {
-		key, value, _ := strings.Cut(a, "=")
-		vs = append(vs, routing.Value{Key: key, Value: value})
-	}
-	return vs
-}
 
 // wire sends what the pod opens to the outside by its own interface, where nobody masquerades it and
 // there is a gateway. It needs to know the Services by their addresses; where it does not, the node's

@@ -120,7 +120,7 @@ func (a *attachment) lookAtAddresses(r *plugin.Request) error {
 			return fmt.Errorf("look at the pod: %w", err)
 		}
 	}
-	a.addrs, err = underlay.Sound(a.node, a.eth, all)
+	a.addrs, err = plugin.Sound(a.node, a.eth, all)
 	return err
 }
 
@@ -230,7 +230,7 @@ func (a *attachment) lookAtNode(*plugin.Request) (err error) {
 		return plugin.Errorf(plugin.CodeConfig, "prevResult.interfaces: %s has an IPv6 address and an MTU of %d; accepted: %d or more", a.eth.Name, a.mtu, minIPv6MTU)
 	}
 	if a.config.RPFilter.SetHost {
-		a.hostConf, err = a.node.OtherInetConfs(underlay.Values(a.rpFilter())[0])
+		a.hostConf, err = a.node.OtherInetConfs(routing.Values(a.rpFilter())[0])
 	}
 	return err
 }

@@ -93,15 +93,15 @@ func (a *attachment) plan() *plugin.Plan {
 func (a *attachment) nodeSysctls(p *plugin.Plan) {
 	if a.config.RPFilter.SetHost {
 		for _, all := range []string{"all", "default"} {
-			p.Add(&routing.Sysctls{NS: a.node, Dir: v4conf + all, Values: underlay.Values(a.rpFilter()), Shared: true})
+			p.Add(&routing.Sysctls{NS: a.node, Dir: v4conf + all, Values: routing.Values(a.rpFilter()), Shared: true})
 		}
 		for _, c := range a.hostConf {
 			p.Add(c)
 		}
 	}
-	p.Add(&routing.InetConf{Dev: a.hostEnd, Values: underlay.Values(a.rpFilter(), "forwarding=1", "send_redirects=0")})
+	p.Add(&routing.InetConf{Dev: a.hostEnd, Values: routing.Values(a.rpFilter(), "forwarding=1", "send_redirects=0")})
 	if a.family(true) != nil {
-		p.Add(&routing.Sysctls{NS: a.node, Dir: v6conf + a.hostEnd.Name, Values: underlay.Values("disable_ipv6=0")})
+		p.Add(&routing.Sysctls{NS: a.node, Dir: v6conf + a.hostEnd.Name, Values: routing.Values("disable_ipv6=0")})
 	}
 }
 
@@ -110,23 +110,23 @@ func (a *attachment) nodeSysctls(p *plugin.Plan) {
 // IPv4, which is on. What wants to forward in the pod turns it on by itself, afterwards.
 func (a *attachment) podSysctls(p *plugin.Plan) {
 	p.Add(
-		&routing.Sysctls{NS: a.pod, Dir: v4conf + "all", Values: underlay.Values(a.rpFilter())},
-		&routing.InetConf{Dev: a.eth, Values: underlay.Values(a.rpFilter(), "forwarding=0")},
-		&routing.InetConf{Dev: a.podEnd, Values: underlay.Values(a.rpFilter(), "src_valid_mark=1", "accept_redirects=0")},
+		&routing.Sysctls{NS: a.pod, Dir: v4conf + "all", Values: routing.Values(a.rpFilter())},
+		&routing.InetConf{Dev: a.eth, Values: routing.Values(a.rpFilter(), "forwarding=0")},
+		&routing.InetConf{Dev: a.podEnd, Values: routing.Values(a.rpFilter(), "src_valid_mark=1", "accept_redirects=0")},
 	)
 	if a.family(true) == nil {
 		return
 	}
 	p.Add(
-		&routing.Sysctls{NS: a.pod, Dir: v6conf + a.eth.Name, Values: underlay.Values("disable_ipv6=0")},
-		&routing.Sysctls{NS: a.pod, Dir: v6conf + podEnd, Values: underlay.Values("disable_ipv6=0", "accept_redirects=0")},
+		&routing.Sysctls{NS: a.pod, Dir: v6conf + a.eth.Name, Values: routing.Values("disable_ipv6=0")},
+		&routing.Sysctls{NS: a.pod, Dir: v6conf + podEnd, Values: routing.Values("disable_ipv6=0", "accept_redirects=0")},
 	)
 }
 
 // ignoreRouters keeps router advertisements from adding a default route again that has moved to another table.
 func (a *attachment) ignoreRouters(p *plugin.Plan, f *family) {
 	if f.V6 {
-		p.Add(&routing.Sysctls{NS: a.pod, Dir: v6conf + a.eth.Name, Values: underlay.Values("accept_ra_defrtr=0")})
+		p.Add(&routing.Sysctls{NS: a.pod, Dir: v6conf + a.eth.Name, Values: routing.Values("accept_ra_defrtr=0")})
 	}
 }
 
