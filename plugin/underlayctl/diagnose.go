@@ -131,11 +131,17 @@ func diagnose(c *call) error {
 
 // choose lists the attachments that the flags mean. With --conf and --netns it may be one that has nothing left.
 func (c *call) choose(inv *inventory.Inventory, conf *inventory.Network) (chosen []*inventory.Attachment, err error) {
+	var kind *inventory.Kind
+	if conf != nil {
+		if kind = inv.KindOf(conf); kind == nil {
+			return nil, errNoKind(conf)
+		}
+	}
 	for _, a := range inv.Attachments {
 		if a.Link == nil && a.Netns == "" {
 			continue // a runtime has not heard yet that the pod is gone
 		}
-		if c.chooses(inv, a) && (c.ifName == "" || c.ifName == a.IfName) && (conf == nil || conf.Name == a.Network) {
+		if c.chooses(inv, a) && (c.ifName == "" || c.ifName == a.IfName) && (conf == nil || conf.Name == a.Network && kind == a.Kind) {
 			chosen = append(chosen, a)
 		}
 	}
@@ -144,7 +150,7 @@ func (c *call) choose(inv *inventory.Inventory, conf *inventory.Network) (chosen
 		return chosen, nil
 	case conf != nil && c.podPath() != "" && c.container != "" && c.ifName != "":
 		a := plugin.Attachment{Network: conf.Name, ContainerID: c.container, IfName: c.ifName}
-		return []*inventory.Attachment{{Attachment: a, Netns: c.podPath()}}, nil
+		return []*inventory.Attachment{{Attachment: a, Kind: kind, Netns: c.podPath()}}, nil
 	default:
 		return nil, wrongUsage("no such attachment is known of --netns %q, --container %q, --ifname %q; accepted: one that the kernel or a runtime knows, "+
 			"or all of --conf, --netns, --container and --ifname", c.podPath(), c.container, c.ifName)

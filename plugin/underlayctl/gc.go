@@ -46,6 +46,7 @@ func gc(c *call) error {
 	if err != nil {
 		return err
 	}
+	var gone []string
 	for _, a := range slices.Concat(inv.Attachments, inv.Strays) {
 		if a.Link == nil || a.Link.Peer == 0 || c.network != "" && c.network != a.Network {
 			continue // not there, or among the dead
@@ -57,10 +58,11 @@ func gc(c *call) error {
 			})
 			continue
 		}
-		r, err := removalOfAttachment(inv, a, why)
+		r, err := removalOfAttachment(inv, a, why, gone)
 		if err != nil {
 			return err
 		}
+		gone = append(gone, a.Use)
 		r.again = func() (bool, string) { return c.judgeAgain(a) }
 		all = append(all, r)
 	}
@@ -75,7 +77,7 @@ func (c *call) judgeAgain(a *inventory.Attachment) (remove bool, why string) {
 	}
 	defer inv.Node.Close()
 	for _, now := range slices.Concat(inv.Attachments, inv.Strays) {
-		if now.Link != nil && now.Link.Name == a.Link.Name {
+		if now.Link != nil && now.Link.Name == a.Link.Name && now.Use == a.Use {
 			return judge(inv, now)
 		}
 	}

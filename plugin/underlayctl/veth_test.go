@@ -1,0 +1,147 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"underlay-cni/integration/lab"
+)
+
+// vethNetwork is a network of veth on the node's wire, with addresses of its own.
+func (w *world) vethNetwork(name string) *lab.Conflist {
+	c := w.n1.SecondConflist()
+	firewall := c.Plugin("veth-host")["firewall"]
+	c.Name = name
+	hijack := []any{"172.20.252.0/22", "fd00:172:20::/112"}
+	c.Plugins = []map[string]any{c.Plugins[0], {
+		"type": "veth", "service_hijack_subnet": hijack, "overlay_hijack_subnet": []any{}, "firewall": firewall,
+		"log_options": map[string]any{"log_file": "/dev/null"},
+	}}
+	return c
+}
+
+// laterNetwork is one for a second interface of the same pod.
+func (w *world) laterNetwork() *lab.Conflist {
+	c := w.vethNetwork("vlater")
+	var ranges []any
+	for _, subnet := range map[bool][]string{true: {"10.30.0.0/24"}, false: {"10.30.0.0/24", "fd30::/64"}}[len(w.Options.Stack) == 1] {
+		ranges = append(ranges, []any{map[string]any{"subnet": subnet}})
+	}
+	c.Plugins[0]["ipam"] = map[string]any{"type": "host-local", "ranges": ranges}
+	return c
+}
+
+// bothWorld is a node with a pod of veth-host, and one of veth that has two interfaces.
+func bothWorld(t *testing.T, o lab.Options) (w *world, ours, theirs *lab.Pod) {
+	t.Helper()
+	w = newWorld(t, o)
+	return w, w.added(t, "ours"), w.addedTwice(t, "theirs")
+}
+
+// addedTwice makes a pod with two attachments of veth.
+func (w *world) addedTwice(t *testing.T, name string) *lab.Pod {
+	t.Helper()
+	p := w.pod(t, name)
+	must(t, w.n1.AddTo(w.vethNetwork("vnet"), p))
+	p.IfName = "net1"
+	must(t, w.n1.AddTo(w.laterNetwork(), p))
+	return p
+}
+
+// backendShapes are the ways in which rules are kept.
+var backendShapes = map[string]lab.Options{
+	"nftables": {}, "iptables-nft": {Firewall: "iptables", IPTables: "nft"}, "iptables-legacy": {Firewall: "iptables", IPTables: "legacy"},
+}
+
+// TestBothPlugins: on a node with pods of both plugins each is told from the other, whatever of an ADD was killed.
+func TestBothPlugins(t *testing.T) {
+	for name, script := range map[string]string{
+		"whole":            ":",
+		"without an alias": "ip link set {host} alias ''",
+		"without altnames": "for a in $(ip -o link show {host} | grep -o 'altname [^ \\\\]*' | cut -d' ' -f2); do ip link property del dev {host} altname $a; done",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, ours, theirs := bothWorld(t, lab.Options{})
+			if name == "whole" {
+				d := decode[diagnosis](t, w.ctl(t, "diagnose", "-o", "json").want(t, statusFine))
+				got := map[string]string{}
+				for _, a := range d.Attachments {
+					got[a.Network+" "+a.IfName] = a.Plugin + " " + a.HostEnd
+				}
+				if len(d.Attachments) != 3 || got["cni0 eth0"] != "veth-host "+ours.HostEnd() || got["vnet eth0"] != "veth "+theirs.HostEnd() || got["vlater net1"] != "veth "+theirs.HostEnd() {
+					t.Errorf("got %v", got)
+				}
+			}
+			w.sh(t, theirs, script)
+			w.sh(t, nil, "rm /var/lib/cni/results/*")
+			before := dump(t, w.n1.Namespace)
+			w.ctl(t, "gc", "--yes", "--network", "cni0").want(t, statusFine)
+			if _, err := w.n1.Run("ip", "link", "show", ours.HostEnd()); err == nil {
+				t.Error("veth-host's host end is still there")
+			}
+			if lost := dump(t, w.n1.Namespace); strings.Contains(before.Since(lost).String(), theirs.HostEnd()) {
+				t.Errorf("veth has lost\n%s", before.Since(lost))
+			}
+			w.added(t, "ours2")
+			before = dump(t, w.n1.Namespace)
+			done := decode[removals](t, w.ctl(t, "gc", "--yes", "-o", "json").want(t, statusFine))
+			if _, err := w.n1.Run("ip", "link", "show", theirs.HostEnd()); err == nil {
+				t.Errorf("veth's host end is still there: %+v", done)
+			}
+			if lost := before.Since(dump(t, w.n1.Namespace)); strings.Contains(lost.String(), "veth-host") {
+				t.Errorf("veth-host has lost\n%s", lost)
+			}
+			w.ctl(t, "diagnose").want(t, statusFine)
+		})
+	}
+}
+
+// TestVethUninstall: everything of both plugins goes, or of one network only, whatever the backend.
+func TestVethUninstall(t *testing.T) {
+	for name, o := range backendShapes {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, ours, theirs := bothWorld(t, o)
+			w.sh(t, nil, "nft add table inet veth") // of somebody who likes the name
+			w.ctl(t, "uninstall", "--yes", "--network", "vlater").want(t, statusFine)
+			must(t, w.n1.Check(ours))
+			theirs.IfName = "eth0"
+			_, err := w.n1.CNI("check", w.vethNetwork("vnet"), theirs)
+			must(t, err)
+			w.ctl(t, "uninstall", "--yes", "--network", "cni0").want(t, statusFine)
+			_, err = w.n1.CNI("check", w.vethNetwork("vnet"), theirs)
+			must(t, err)
+			must(t, w.n1.AddTo(w.n1.Conflist(), w.pod(t, "again")))
+			w.addedTwice(t, "theirs again")
+
+			dry := decode[removals](t, w.ctl(t, "uninstall", "-o", "json").want(t, statusFound))
+			done := decode[removals](t, w.ctl(t, "uninstall", "--yes", "-o", "json").want(t, statusFine))
+			if len(done.Removals) != len(dry.Removals) || slices.ContainsFunc(done.Removals, func(r removal) bool { return !r.Done }) {
+				t.Errorf("got %+v", done.Removals)
+			}
+			if text := w.ctl(t, "uninstall").want(t, statusFine).stdout; text != "nothing to remove\n" {
+				t.Error(text)
+			}
+			left := w.sh(t, theirs, "ip link; ip rule; nft list tables; {pod} ip rule; {pod} ip link; {pod} nft list ruleset; {pod} iptables-legacy-save") + w.saved(t)
+			if strings.Contains(left, "VETH") || strings.Contains(left, "veth.") || strings.Contains(left, "veth0") || strings.Contains(left, "512:") || strings.Count(left, "table inet veth") != 1 {
+				t.Errorf("left\n%s", left)
+			}
+		})
+	}
+}
+
+// TestVethUninstallScript: the commands that are shown do the same, in their order.
+func TestVethUninstallScript(t *testing.T) {
+	w, _, _ := bothWorld(t, lab.Options{})
+	dry := decode[removals](t, w.ctl(t, "uninstall", "-o", "json").want(t, statusFound))
+	for _, r := range dry.Removals {
+		for _, change := range r.Changes {
+			w.script(t, change.Command)
+		}
+	}
+	if text := w.ctl(t, "uninstall").want(t, statusFine).stdout; text != "nothing to remove\n" {
+		t.Error(text)
+	}
+}
