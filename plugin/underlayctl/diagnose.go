@@ -1,12 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"underlay-cni/plugin"
+	"underlay-cni/plugin/underlay"
 	"underlay-cni/plugin/underlayctl/inventory"
 )
 
@@ -145,6 +148,18 @@ func (c *call) choose(inv *inventory.Inventory, conf *inventory.Network) (chosen
 			chosen = append(chosen, a)
 		}
 	}
+	// A pod's in the order of its interfaces, as they were added: the first repairs what later ones rely on.
+	slices.SortStableFunc(chosen, func(a, b *inventory.Attachment) int {
+		switch {
+		case a.ContainerID != b.ContainerID:
+			return cmp.Compare(a.ContainerID, b.ContainerID)
+		case underlay.Before(a.IfName, b.IfName):
+			return -1
+		case underlay.Before(b.IfName, a.IfName):
+			return 1
+		}
+		return 0
+	})
 	switch {
 	case len(chosen) > 0 || c.all:
 		return chosen, nil

@@ -77,12 +77,30 @@ func plan(c *call) error {
 	if err != nil {
 		return usageError{err} // of the configuration, or of a pod that it does not fit
 	}
+	lines := linesOf(p.Changes())
+	for i := range lines {
+		lines[i].Command = anew(lines[i].Command)
+	}
 	return c.print(planned{
-		a.Network, a.ContainerID, a.IfName, s.kind.Name, a.Netns, a.HostEndName(), linesOf(p.Changes()),
+		a.Network, a.ContainerID, a.IfName, s.kind.Name, a.Netns, a.HostEndName(), lines,
 	}, func(w io.Writer) {
 		fmt.Fprintf(w, "#!/bin/sh\n# What ADD of %s does for %s, interface %s of %s. Run it on the node, without -e.\n", s.kind.Name, a, a.IfName, a.Netns)
-		fmt.Fprint(w, p)
+		for _, l := range lines {
+			fmt.Fprintln(w, l.Command)
+		}
 	})
+}
+
+// anew has nft(8) make a table anew, in the same transaction: it would add the rules to those of one that is there, of another
+// attachment.
+func anew(command string) string {
+	const begin = "nft -f - <<'EOF'\n"
+	before, table, ok := strings.Cut(command, begin)
+	name, _, _ := strings.Cut(table, " {\n")
+	if !ok || !strings.HasPrefix(name, "table ") {
+		return command
+	}
+	return before + begin + name + "\ndelete " + name + "\n" + table
 }
 
 // planFor is the attachment that the flags name: one that is known, or one that is to be.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -49,6 +50,9 @@ func (w *world) addedTwice(t *testing.T, name string) *lab.Pod {
 	return p
 }
 
+// noAltNames takes the further names off a host end, as if an ADD had been killed before it gave it any.
+const noAltNames = `for a in $(ip -o link show {host} | grep -o 'altname [^ \]*' | cut -d' ' -f2); do ip link property del dev {host} altname $a; done`
+
 // backendShapes are the ways in which rules are kept.
 var backendShapes = map[string]lab.Options{
 	"nftables": {}, "iptables-nft": {Firewall: "iptables", IPTables: "nft"}, "iptables-legacy": {Firewall: "iptables", IPTables: "legacy"},
@@ -59,7 +63,7 @@ func TestBothPlugins(t *testing.T) {
 	for name, script := range map[string]string{
 		"whole":            ":",
 		"without an alias": "ip link set {host} alias ''",
-		"without altnames": "for a in $(ip -o link show {host} | grep -o 'altname [^ \\\\]*' | cut -d' ' -f2); do ip link property del dev {host} altname $a; done",
+		"without altnames": noAltNames,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -143,5 +147,104 @@ func TestVethUninstallScript(t *testing.T) {
 	}
 	if text := w.ctl(t, "uninstall").want(t, statusFine).stdout; text != "nothing to remove\n" {
 		t.Error(text)
+	}
+}
+
+// vethAttach runs the ADD of veth alone.
+func (w *world) vethAttach(t *testing.T, c *lab.Conflist, p *lab.Pod) {
+	t.Helper()
+	if p.IfName == "net1" {
+		for _, ip := range p.Result.IPs {
+			ip.Gateway = nil // plan asks the kernel, which does not know one by which there is no default route
+		}
+	}
+	request := c.Request("veth")
+	request["prevResult"] = p.Result
+	_, err := w.n1.Plugin("veth", request, "CNI_COMMAND=ADD", "CNI_CONTAINERID="+p.ContainerID(), "CNI_IFNAME="+p.IfName, "CNI_NETNS="+p.Path())
+	must(t, err)
+}
+
+// TestVethPlan: a shell that runs the plans of both interfaces leaves the node and the pod as ADD does, and plan itself changes
+// nothing.
+func TestVethPlan(t *testing.T) {
+	shapes := map[string]lab.Options{"IPv4": {Stack: lab.OnlyIPv4}, "IPv6": {Stack: lab.OnlyIPv6}}
+	for name, o := range backendShapes {
+		shapes[name] = o
+	}
+	for name, o := range shapes {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, o)
+			p := w.pod(t, "a")
+			var script string
+			networks := []*lab.Conflist{w.vethNetwork("vnet"), w.laterNetwork()}
+			for i, c := range networks {
+				alone := *c
+				alone.Plugins = c.Plugins[:1]
+				p.IfName = fmt.Sprintf("net%d", i)
+				must(t, w.n1.AddTo(&alone, p))
+				must(t, w.n1.Write(c))
+				node, pod := dump(t, w.n1.Namespace), dump(t, p.Namespace)
+				plan := []string{"--conf", confDir + "/" + c.Name + ".conflist", "--netns", p.Path(), "--container", p.ContainerID(), "--ifname", p.IfName}
+				script = w.ctl(t, append([]string{"plan"}, plan...)...).want(t, statusFine).stdout
+				same(t, "the node after plan", node, dump(t, w.n1.Namespace))
+				same(t, "the pod after plan", pod, dump(t, p.Namespace))
+				w.script(t, script)
+				d := decode[diagnosis](t, w.ctl(t, append([]string{"diagnose", "-o", "json"}, plan...)...))
+				for _, f := range d.all() { // rules of nftables that are typed lack the digest
+					if f.Verdict == wrong && (!strings.HasSuffix(f.Object, " firewall") || o.Firewall == "iptables") {
+						t.Errorf("after the script of %s: %+v", p.IfName, f)
+					}
+				}
+				node, pod = dump(t, w.n1.Namespace), dump(t, p.Namespace)
+				w.vethAttach(t, c, p)
+				same(t, "the node after ADD", node, dump(t, w.n1.Namespace))
+				same(t, "the pod after ADD", pod, dump(t, p.Namespace))
+				w.ctl(t, append([]string{"diagnose"}, plan...)...).want(t, statusFine)
+			}
+		})
+	}
+}
+
+// TestVethDiagnose: what is spoilt is found, in the attachment that it belongs to, and --fix repairs it: the node and the pod are
+// as before.
+func TestVethDiagnose(t *testing.T) {
+	for _, test := range []struct{ name, script, want string }{
+		{"host end's route", "ip route del 10.30.0.2 dev {host}", "net1|route 10.30.0.2/32"},
+		{"host end's neighbour", "ip neigh replace 10.30.0.2 lladdr 02:00:00:00:00:01 dev {host}", "net1|node: 10.30.0.2 on "},
+		{"an altname", "ip link property del dev {host} altname $(ip -o link show {host} | grep -o 'veth[0-9a-f]*[.][0-9a-f]*[.]net1')", "net1|altname veth"},
+		{"the host end is down", "ip link set {host} down", "eth0|link veth"},
+		{"the node's neighbour in the pod", "{pod} ip neigh del 10.10.20.152 dev veth0", "eth0|neighbour 10.10.20.152"},
+		{"a hijacked route", "{pod} ip route del 172.20.252.0/22", "eth0|pod to what is behind the node"},
+		{"the rule for answers", "{pod} ip rule del pref 512", "eth0|answers to what came in by the node"},
+		{"a later interface's rule", "{pod} ip rule del pref 1024", "net1|rule 1024"},
+		{"the pod's table", "{pod} nft delete table inet veth", "eth0|firewall"},
+		{"the node's table", "nft delete table inet veth.vnet", "eth0|firewall"},
+		{"the pair", "ip link del {host}", "eth0|veth pair"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, lab.Options{})
+			p := w.addedTwice(t, "a")
+			w.ctl(t, "diagnose").want(t, statusFine)
+			node, pod := dump(t, w.n1.Namespace), dump(t, p.Namespace)
+			w.sh(t, p, test.script)
+			d := decode[diagnosis](t, w.ctl(t, "diagnose", "-o", "json").want(t, statusFound))
+			ifName, object, _ := strings.Cut(test.want, "|")
+			if !slices.ContainsFunc(d.Attachments, func(a diagnosed) bool {
+				return a.IfName == ifName && slices.ContainsFunc(slices.Concat(a.Objects, a.Paths), func(f finding) bool {
+					return f.Verdict == wrong && strings.Contains(f.Object, object)
+				})
+			}) {
+				t.Errorf("nothing about %s among\n%s", test.want, d.show())
+			}
+			w.ctl(t, "diagnose", "--fix")
+			w.ctl(t, "diagnose").want(t, statusFine)
+			if test.name == "the pair" { // another index is another place in every list
+				return
+			}
+			same(t, "the node", node, dump(t, w.n1.Namespace))
+			same(t, "the pod", pod, dump(t, p.Namespace))
+		})
 	}
 }
