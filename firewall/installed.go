@@ -63,7 +63,7 @@ func ownerOfTable(name string) (owner, network string, ok bool) {
 	if name == podTable || name == vethTable {
 		return name, "", true
 	}
-	if network, ok := strings.CutPrefix(name, podTable+"-"); ok {
+	if network, ok = strings.CutPrefix(name, podTable+"-"); ok {
 		return podTable, network, true
 	}
 	network, ok = strings.CutPrefix(name, vethTable+".")

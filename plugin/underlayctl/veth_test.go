@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -139,15 +140,7 @@ func TestVethUninstall(t *testing.T) {
 // TestVethUninstallScript: the commands that are shown do the same, in their order.
 func TestVethUninstallScript(t *testing.T) {
 	w, _, _ := bothWorld(t, lab.Options{})
-	dry := decode[removals](t, w.ctl(t, "uninstall", "-o", "json").want(t, statusFound))
-	for _, r := range dry.Removals {
-		for _, change := range r.Changes {
-			w.script(t, change.Command)
-		}
-	}
-	if text := w.ctl(t, "uninstall").want(t, statusFine).stdout; text != "nothing to remove\n" {
-		t.Error(text)
-	}
+	w.uninstallByHand(t)
 }
 
 // vethAttach runs the ADD of veth alone.
@@ -167,11 +160,9 @@ func (w *world) vethAttach(t *testing.T, c *lab.Conflist, p *lab.Pod) {
 // TestVethPlan: a shell that runs the plans of both interfaces leaves the node and the pod as ADD does, and plan itself changes
 // nothing.
 func TestVethPlan(t *testing.T) {
-	shapes := map[string]lab.Options{"IPv4": {Stack: lab.OnlyIPv4}, "IPv6": {Stack: lab.OnlyIPv6}}
-	for name, o := range backendShapes {
-		shapes[name] = o
-	}
-	for name, o := range shapes {
+	nodes := map[string]lab.Options{"IPv4": {Stack: lab.OnlyIPv4}, "IPv6": {Stack: lab.OnlyIPv6}}
+	maps.Copy(nodes, backendShapes)
+	for name, o := range nodes {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, o)
@@ -245,6 +236,62 @@ func TestVethDiagnose(t *testing.T) {
 			}
 			same(t, "the node", node, dump(t, w.n1.Namespace))
 			same(t, "the pod", pod, dump(t, p.Namespace))
+		})
+	}
+}
+
+// TestVethGC: of a pod's attachments those go that nobody knows, the pair with the last of them, also where nothing but the further
+// names of the host end tells of them.
+func TestVethGC(t *testing.T) {
+	for name, test := range map[string]struct {
+		script     string
+		eth0, net1 bool // what is there afterwards
+	}{
+		"both are known":           {":", true, true},
+		"the later is not":         {"rm /var/lib/cni/results/vlater-*", true, false},
+		"the first is not":         {"rm /var/lib/cni/results/vnet-*", false, true},
+		"neither":                  {"rm /var/lib/cni/results/*", false, false},
+		"nor their networks":       {"rm /var/lib/cni/results/* " + confDir + "/*", false, false},
+		"nor does the alias tell":  {"rm /var/lib/cni/results/* " + confDir + "/*; ip link set {host} alias ''", false, false},
+		"no results are anywhere":  {"rm -r /var/lib/cni/results", true, true},
+		"no further names, either": {"rm /var/lib/cni/results/*; " + noAltNames, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, lab.Options{})
+			p := w.addedTwice(t, "a")
+			w.sh(t, p, test.script)
+			before := dump(t, w.n1.Namespace)
+			w.ctl(t, "gc")
+			same(t, "the node after a dry run", before, dump(t, w.n1.Namespace))
+			w.ctl(t, "gc", "--yes").want(t, statusFine)
+			links := w.sh(t, nil, "ip link")
+			if strings.Contains(links, ".eth0") != test.eth0 || strings.Contains(links, ".net1") != test.net1 || strings.Contains(links, p.HostEnd()) != (test.eth0 || test.net1) {
+				t.Error(links)
+			}
+			again := decode[removals](t, w.ctl(t, "gc", "-o", "json").want(t, statusFine))
+			if slices.ContainsFunc(again.Removals, func(r removal) bool { return r.Remove }) {
+				t.Errorf("a second gc: %+v", again.Removals)
+			}
+		})
+	}
+}
+
+// TestVethBeingAdded: while a plugin runs for the container, nothing of its pair goes.
+func TestVethBeingAdded(t *testing.T) {
+	for name, script := range map[string]string{"named": ":", "killed": "ip link set {host} alias ''; " + noAltNames} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, lab.Options{})
+			p := w.addedTwice(t, "a")
+			w.sh(t, p, "rm /var/lib/cni/results/*; "+script)
+			w.running(t, "CNI_CONTAINERID="+p.ContainerID(), "CNI_IFNAME=net1")
+			before := dump(t, w.n1.Namespace)
+			got := decode[removals](t, w.ctl(t, "gc", "--yes", "-o", "json").want(t, statusFine)).find(t, p.HostEnd())
+			if got.Remove || got.Why != "a CNI plugin runs for it" {
+				t.Errorf("got %+v", got)
+			}
+			same(t, "the node", before, dump(t, w.n1.Namespace))
 		})
 	}
 }

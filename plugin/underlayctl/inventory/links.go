@@ -33,13 +33,13 @@ func (inv *Inventory) takeLinks(cached []*Cached) error {
 }
 
 // takeUses takes the attachments that share a host end.
-func (inv *Inventory) takeUses(l *routing.LinkAttrs, known []plugin.Attachment) (any bool) {
+func (inv *Inventory) takeUses(l *routing.LinkAttrs, known []plugin.Attachment) (some bool) {
 	for _, k := range inv.kinds {
 		if k.Uses == nil {
 			continue
 		}
 		for _, use := range k.Uses(l, known) {
-			any = true
+			some = true
 			a := inv.attachment(Attachment{Attachment: use.Attachment, Kind: k, Use: use.Name}, l)
 			if a.Network == "" || a.ContainerID == "" {
 				inv.Strays = append(inv.Strays, a)
@@ -48,7 +48,7 @@ func (inv *Inventory) takeUses(l *routing.LinkAttrs, known []plugin.Attachment) 
 			}
 		}
 	}
-	return any
+	return some
 }
 
 // known are the attachments and the networks that conflists, runtimes and aliases name.
