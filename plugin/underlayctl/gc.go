@@ -20,6 +20,8 @@ Does what the GC verb of the plugins does, for callers that never call it (Multu
     unless a CNI plugin runs for them at this moment;
   - host ends that do not say whose they are, once their pod is gone.
 
+Attachments of veth that share a host end are judged one by one, and the pair goes with the last of them.
+
 It lists everything with the reason, and what it keeps, and changes nothing unless --yes is given. Where there is no
 --cache-dir at all, only what is provably dead is removed.
 

@@ -22,7 +22,8 @@ of nftables and the chains of iptables (both variants, both families), and the f
 systemd-networkd. Pods that live keep their own interface and lose their node. What others have stays, whatever its
 priority or its place. Take the plugin out of the conflists before, or the next pod brings it back.
 
-With --network only that network; rules that networks share stay as long as there is another one. What iptables makes for
+With --network only that network; what networks share stays as long as there is another one: rules of the node, and in a pod
+of veth the pair and the firewall's rules. What iptables makes for
 itself the first time it is called, empty tables, stays.
 
 With -o json: as gc.
