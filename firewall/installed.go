@@ -14,6 +14,7 @@ import (
 // Installed is a rule set of this package that is there, found by its name: whatever configuration has made it, and with
 // whichever backend. It is a Change: Apply removes it.
 type Installed struct {
+	Owner   string // the plugin: veth-host, or veth
 	Network string // "" in a pod, and where iptables does not tell
 	Group   uint32 // of the network, which the chains of iptables are named by; 0 for nftables
 	Holder  string // nftables, or the program that lists it: ip6tables-legacy
@@ -40,12 +41,8 @@ func FindInstalled(ns Namespace) ([]*Installed, error) {
 	}
 	var all []*Installed
 	for _, t := range tables {
-		network, isNetwork := strings.CutPrefix(t.Name, podTable+"-")
-		if t.Family == nftables.TableFamilyINet && (isNetwork || t.Name == podTable) {
-			if !isNetwork {
-				network = ""
-			}
-			all = append(all, &Installed{Network: network, Holder: NFTables, ns: ns, table: &table{ns: ns, name: t.Name, added: true}})
+		if owner, network, ok := ownerOfTable(t.Name); ok && t.Family == nftables.TableFamilyINet {
+			all = append(all, &Installed{Owner: owner, Network: network, Holder: NFTables, ns: ns, table: &table{ns: ns, name: t.Name, added: true}})
 		}
 	}
 	var errs []error
@@ -57,6 +54,24 @@ func FindInstalled(ns Namespace) ([]*Installed, error) {
 	}
 	return all, errors.Join(errs...)
 }
+
+// vethTable is the name of veth's table in a pod, and with a dot the prefix of a network's on the node.
+const vethTable = "veth"
+
+// ownerOfTable tells the plugin and the network of a table of nftables by its name; in a pod there is no network.
+func ownerOfTable(name string) (owner, network string, ok bool) {
+	if name == podTable || name == vethTable {
+		return name, "", true
+	}
+	if network, ok = strings.CutPrefix(name, podTable+"-"); ok {
+		return podTable, network, true
+	}
+	network, ok = strings.CutPrefix(name, vethTable+".")
+	return vethTable, network, ok
+}
+
+// InPod tells whether it is the rule set of a pod.
+func (i *Installed) InPod() bool { return i.Network == "" && i.Group == 0 }
 
 // xtableNames are the tables of iptables that this package has chains in.
 var xtableNames = []string{"mangle", "nat", "filter"}
@@ -81,55 +96,57 @@ func (t *tool) save(ns Namespace, tables []*nftables.Table, name string) (string
 	return text, err
 }
 
-// chainName is the name of a chain of this package, with the group of its network.
+// chainName is the name of a chain of this package, with its plugin and the group of its network. Those of veth-host never
+// look like those of veth: HOST is no group.
 var chainName = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`^` + podChains + `-(?:(\d+)-)?(?:PRE|POD|POST|FWD|OUT)$`)
+	return regexp.MustCompile(`^(` + podChains + `|VETH)-(?:(\d+)-)?(?:PRE|POD|POST|FWD|OUT)$`)
 })
 
-// ownerOf is the network in the comment of a jump.
+// ownerOf is the plugin and the network in the comment of a jump.
 var ownerOf = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`--comment "?` + podTable + ` (\S+) \[`)
+	return regexp.MustCompile(`--comment "?(` + podTable + `|` + vethTable + `) (\S+) \[`)
 })
 
 // findChains finds those of all networks in one family of one variant.
 func findChains(ns Namespace, t *tool, tables []*nftables.Table) (all []*Installed, err error) {
-	byGroup := map[string]*Installed{}
+	type key struct{ prefix, group string }
+	sets := map[key]*Installed{}
 	for i, name := range xtableNames {
 		text, err := t.save(ns, tables, name)
 		if err != nil {
 			return nil, err
 		}
-		of := func(chain string) *tableSeen {
+		of := func(chain string) *Installed {
 			match := chainName().FindStringSubmatch(chain)
 			if match == nil {
 				return nil
 			}
-			set := byGroup[match[1]]
-			if set == nil {
-				set = &Installed{Holder: t.String(), ns: ns, tool: t, names: xtableNames, seen: make(seen, len(xtableNames))}
-				_, _ = fmt.Sscan(match[1], &set.Group)
-				byGroup[match[1]], all = set, append(all, set)
+			k := key{match[1], match[2]}
+			if sets[k] == nil {
+				set := &Installed{Owner: strings.ToLower(k.prefix), Holder: t.String(), ns: ns, tool: t, names: xtableNames, seen: make(seen, len(xtableNames))}
+				_, _ = fmt.Sscan(k.group, &set.Group)
+				sets[k], all = set, append(all, set)
 			}
-			if set.seen[i].chains == nil {
-				set.seen[i].chains = map[string][]string{}
+			if sets[k].seen[i].chains == nil {
+				sets[k].seen[i].chains = map[string][]string{}
 			}
-			return &set.seen[i]
+			return sets[k]
 		}
 		for line := range strings.Lines(text) {
 			line = strings.TrimSpace(line)
 			if declared, ok := strings.CutPrefix(line, ":"); ok {
 				chain, _, _ := strings.Cut(declared, " ")
 				if s := of(chain); s != nil {
-					s.chains[chain] = nil
+					s.seen[i].chains[chain] = nil
 				}
 				continue
 			}
 			from, _, _ := strings.Cut(strings.TrimPrefix(line, "-A "), " ")
 			target := line[strings.LastIndex(line, " ")+1:]
 			if s := of(target); s != nil && !chainName().MatchString(from) && strings.HasPrefix(line, "-A ") {
-				s.jumps = append(s.jumps, line)
-				if owner := ownerOf().FindStringSubmatch(line); owner != nil {
-					byGroup[chainName().FindStringSubmatch(target)[1]].Network = owner[1]
+				s.seen[i].jumps = append(s.seen[i].jumps, line)
+				if owner := ownerOf().FindStringSubmatch(line); owner != nil && owner[1] == s.Owner {
+					s.Network = owner[2]
 				}
 			}
 		}

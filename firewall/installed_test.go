@@ -18,7 +18,7 @@ func backends() map[string]Firewall {
 
 // TestFindInstalled: the rule sets of each backend are found, with their network, and removed; others stay.
 func TestFindInstalled(t *testing.T) {
-	const foreign = `nft add table inet veth; nft add table ip veth-host-x; iptables-legacy -t mangle -N VETH-HOSTS
+	const foreign = `nft add table inet vethx; nft add table ip veth-host-x; nft add table ip veth.x; iptables-legacy -t mangle -N VETH-HOSTS
 		iptables-legacy -t nat -N VETH-HOST-x-PRE; iptables-nft -t mangle -N VETH-HOST-PREX`
 	for name, b := range backends() {
 		t.Run(name, func(t *testing.T) {
@@ -31,19 +31,27 @@ func TestFindInstalled(t *testing.T) {
 				return run(t, ns, "nft", "list", "tables") + saved(t, ns, "nft") + saved(t, ns, "legacy")
 			}
 			must(t, b.Pod(ns, pod()).Apply())
+			must(t, b.Replies(ns, Replies{Owner: "veth", By: "veth0", Mark: 0x1000, IPv4: true, IPv6: true}).Apply())
 			before := show()
 			must(t, b.Node(ns, node()).Apply())
 			must(t, b.Node(ns, other).Apply())
+			must(t, b.Services(ns, services()).Apply())
 
 			found, err := FindInstalled(ns)
 			must(t, err)
 			networks := map[string]int{}
 			for _, f := range found {
-				networks[f.Network]++
+				networks[f.Owner+" "+f.Network]++
+				if f.InPod() != (f.Network == "") || f.Owner == "veth" && !f.InPod() && f.Backend() == IPTables && f.Group != services().Group {
+					t.Errorf("%s is of network %q, group %d", f.Name(), f.Network, f.Group)
+				}
 			}
-			want := map[string]int{node().Network: 2, "cni1": 2, "": 2} // one for each family
+			each := 2 // one for each family
 			if name == "nftables" {
-				want = map[string]int{node().Network: 1, "cni1": 1, "": 1}
+				each = 1
+			}
+			want := map[string]int{
+				"veth-host " + node().Network: each, "veth-host cni1": each, "veth-host ": each, "veth " + services().Network: each, "veth ": each,
 			}
 			if fmt.Sprint(networks) != fmt.Sprint(want) {
 				t.Errorf("got %v, want %v", networks, want)

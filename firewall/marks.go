@@ -63,7 +63,8 @@ func MarkUsers(ns Namespace, bits uint32) (users []MarkUser, err error) {
 
 // ours reports whether a table or a chain is of this package.
 func ours(tableName, chain string) bool {
-	return tableName == podTable || strings.HasPrefix(tableName, podTable+"-") || chainName().MatchString(chain)
+	_, _, table := ownerOfTable(tableName)
+	return table || chainName().MatchString(chain)
 }
 
 func markUsersNFT(c *nftables.Conn, bits uint32) (users []MarkUser, err error) {

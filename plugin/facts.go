@@ -25,6 +25,12 @@ type Way struct {
 	Not   bool   // by any but that one
 }
 
+// A Use is an attachment that shares a host end with the pod's other ones. What of its names nobody knows is empty.
+type Use struct {
+	Attachment
+	Name string // the further name of the host end that stands for the attachment
+}
+
 // A Walk is the rules of the node that a packet must meet, in order, by their priorities, before any that decides
 // otherwise.
 type Walk struct {

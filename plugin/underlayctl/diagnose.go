@@ -1,12 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"underlay-cni/plugin"
+	"underlay-cni/plugin/underlay"
 	"underlay-cni/plugin/underlayctl/inventory"
 )
 
@@ -131,20 +134,38 @@ func diagnose(c *call) error {
 
 // choose lists the attachments that the flags mean. With --conf and --netns it may be one that has nothing left.
 func (c *call) choose(inv *inventory.Inventory, conf *inventory.Network) (chosen []*inventory.Attachment, err error) {
+	var kind *inventory.Kind
+	if conf != nil {
+		if kind = inv.KindOf(conf); kind == nil {
+			return nil, errNoKind(conf)
+		}
+	}
 	for _, a := range inv.Attachments {
 		if a.Link == nil && a.Netns == "" {
 			continue // a runtime has not heard yet that the pod is gone
 		}
-		if c.chooses(inv, a) && (c.ifName == "" || c.ifName == a.IfName) && (conf == nil || conf.Name == a.Network) {
+		if c.chooses(inv, a) && (c.ifName == "" || c.ifName == a.IfName) && (conf == nil || conf.Name == a.Network && kind == a.Kind) {
 			chosen = append(chosen, a)
 		}
 	}
+	// A pod's in the order of its interfaces, as they were added: the first repairs what later ones rely on.
+	slices.SortStableFunc(chosen, func(a, b *inventory.Attachment) int {
+		switch {
+		case a.ContainerID != b.ContainerID:
+			return cmp.Compare(a.ContainerID, b.ContainerID)
+		case underlay.Before(a.IfName, b.IfName):
+			return -1
+		case underlay.Before(b.IfName, a.IfName):
+			return 1
+		}
+		return 0
+	})
 	switch {
 	case len(chosen) > 0 || c.all:
 		return chosen, nil
 	case conf != nil && c.podPath() != "" && c.container != "" && c.ifName != "":
 		a := plugin.Attachment{Network: conf.Name, ContainerID: c.container, IfName: c.ifName}
-		return []*inventory.Attachment{{Attachment: a, Netns: c.podPath()}}, nil
+		return []*inventory.Attachment{{Attachment: a, Kind: kind, Netns: c.podPath()}}, nil
 	default:
 		return nil, wrongUsage("no such attachment is known of --netns %q, --container %q, --ifname %q; accepted: one that the kernel or a runtime knows, "+
 			"or all of --conf, --netns, --container and --ifname", c.podPath(), c.container, c.ifName)

@@ -20,6 +20,8 @@ Does what the GC verb of the plugins does, for callers that never call it (Multu
     unless a CNI plugin runs for them at this moment;
   - host ends that do not say whose they are, once their pod is gone.
 
+Attachments of veth that share a host end are judged one by one, and the pair goes with the last of them.
+
 It lists everything with the reason, and what it keeps, and changes nothing unless --yes is given. Where there is no
 --cache-dir at all, only what is provably dead is removed.
 
@@ -46,6 +48,7 @@ func gc(c *call) error {
 	if err != nil {
 		return err
 	}
+	var gone []string
 	for _, a := range slices.Concat(inv.Attachments, inv.Strays) {
 		if a.Link == nil || a.Link.Peer == 0 || c.network != "" && c.network != a.Network {
 			continue // not there, or among the dead
@@ -57,10 +60,11 @@ func gc(c *call) error {
 			})
 			continue
 		}
-		r, err := removalOfAttachment(inv, a, why)
+		r, err := removalOfAttachment(inv, a, why, gone)
 		if err != nil {
 			return err
 		}
+		gone = append(gone, a.Use)
 		r.again = func() (bool, string) { return c.judgeAgain(a) }
 		all = append(all, r)
 	}
@@ -75,7 +79,7 @@ func (c *call) judgeAgain(a *inventory.Attachment) (remove bool, why string) {
 	}
 	defer inv.Node.Close()
 	for _, now := range slices.Concat(inv.Attachments, inv.Strays) {
-		if now.Link != nil && now.Link.Name == a.Link.Name {
+		if now.Link != nil && now.Link.Name == a.Link.Name && now.Use == a.Use {
 			return judge(inv, now)
 		}
 	}

@@ -4,16 +4,14 @@ import (
 	"fmt"
 	"io"
 	"os"
-
-	"underlay-cni/conflist"
 )
 
 var lintCommand = command{
 	name: "lint", args: "FILE…",
 	about: "say what is wrong, or unwise, in conflists",
 	help: `
-Reads conflists, or the spec.config of NetworkAttachmentDefinitions, and says what the plugins would refuse, and what they
-would accept and nobody wants: a veth-host before the interface plugin, marks that others use, Services that overlap the
+Reads conflists, and the spec.config of NetworkAttachmentDefinitions in YAML or JSON, and says what the plugins would refuse, and what they
+would accept and nobody wants: a plugin before the one that makes the interface, marks that others use, Services that overlap the
 wire. It looks at nothing but the text. "-" is standard input.
 
 With -o json: {"findings": [{"file", "line", "key", "value", "advice"}]}.`,
@@ -41,7 +39,7 @@ func lint(c *call) error {
 		if err != nil {
 			return wrongUsage("FILE: %w; accepted: conflists, or - for standard input", err)
 		}
-		for _, f := range conflist.Lint(text) {
+		for _, f := range lintFile(text) {
 			remarks = append(remarks, remark{file, f.Line, f.Key, f.Value, f.Advice, f.String()})
 		}
 	}

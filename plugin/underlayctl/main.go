@@ -16,7 +16,9 @@ import (
 	"strings"
 
 	"underlay-cni/plugin"
+	"underlay-cni/plugin/underlayctl/inventory"
 	"underlay-cni/plugin/veth-host/vethhost"
+	"underlay-cni/plugin/veth/veth"
 	"underlay-cni/routing"
 )
 
@@ -33,13 +35,33 @@ type kind struct {
 	plugin.Plugin
 	facts    func(*plugin.Request) (*plugin.Facts, error)
 	ownsRule func(routing.ListedRule) bool
+	shows    inventory.Kind
+	// delUse plans the DEL of an attachment that shares its host end, by the further name, after those of others.
+	delUse func(r *plugin.Request, name string, gone []string) (*plugin.Plan, error)
 }
 
 // kinds are the plugins that this command knows.
 func kinds() []kind {
 	return []kind{
-		{vethhost.Plugin(), vethhost.Facts, vethhost.OwnsRule},
+		{
+			Plugin: vethhost.Plugin(), facts: vethhost.Facts, ownsRule: vethhost.OwnsRule,
+			shows: inventory.Kind{Group: plugin.Group, HostEnd: plugin.Attachment.HostEnd},
+		},
+		{
+			Plugin: veth.Plugin(), facts: veth.Facts, ownsRule: veth.OwnsRule,
+			shows:  inventory.Kind{Group: veth.Group, HostEnd: veth.HostEnd, Uses: veth.Uses},
+			delUse: veth.DelUse,
+		},
 	}
+}
+
+// shown are the kinds, as an inventory wants them.
+func shown() (all []*inventory.Kind) {
+	for _, k := range kinds() {
+		k.shows.Name = k.Name
+		all = append(all, &k.shows)
+	}
+	return all
 }
 
 func kindNames() (names []string) {

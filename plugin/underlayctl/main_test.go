@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -47,7 +48,7 @@ func TestVersion(t *testing.T) {
 }
 
 func TestLint(t *testing.T) {
-	examples, err := filepath.Glob("../../conflist/examples/*.conflist")
+	examples, err := filepath.Glob("../../conflist/examples/*")
 	must(t, err)
 	if len(examples) == 0 {
 		t.Fatal("no examples")
@@ -78,5 +79,43 @@ func TestLint(t *testing.T) {
 		if a := ctl(args...).want(t, statusUsage); !strings.Contains(a.stderr, want) {
 			t.Errorf("no %q in %s", want, a.stderr)
 		}
+	}
+}
+
+// TestLintDefinitions: the configuration in a NetworkAttachmentDefinition is looked at as it is, and a line is one of the file.
+func TestLintDefinitions(t *testing.T) {
+	const (
+		head   = "apiVersion: k8s.cni.cncf.io/v1\nkind: NetworkAttachmentDefinition\nmetadata:\n  name: n\nspec:\n"
+		before = `{"cniVersion": "1.0.0", "name": "n", "plugins": [{"type": "macvlan"},`
+		bad    = `{"type": "veth", "service_hijack_subnet": ["10.1.0.0/16"], "overlay_hijack_subnet": ["10.2.0.0/16"], "migrate_rout": 1}]}`
+	)
+	const unknown = "plugins[1].migrate_rout: 1: unknown key, did you mean"
+	for name, test := range map[string]struct {
+		text string
+		want string // "": nothing is wrong
+	}{
+		"a conflist":           {before + bad, unknown},
+		"a block":              {head + "  config: |\n    " + before + "\n    " + bad + "\n", "line 8: " + unknown},
+		"a block that strips":  {head + "  config: |-\n    " + before + "\n\n    " + bad + "\n", "line 9: " + unknown},
+		"single quotes":        {head + "  config: '" + before + "\n    " + bad + "'\n", "line 7: " + unknown},
+		"the second of a file": {"---\n" + head + "  config: ''\n---\nkind: Pod\nspec:\n  config: x\n---\n" + head + "  config: |\n    " + before + "\n    " + bad, "line 20: " + unknown},
+		"double quotes":        {head + `  config: "{\"type\": \"veth\"}"` + "\n", "line 6: spec.config: \"{"},
+		"none":                 {head + "  x: y\n", "line 1: spec.config: missing: Multus takes the node's conflist"},
+		"JSON":                 {`{"kind": "NetworkAttachmentDefinition", "spec": {"config": ` + strconv.Quote(before+"\n"+bad) + `}}`, ": " + unknown},
+		"JSON, none":           {`{"kind": "NetworkAttachmentDefinition", "spec": {}}`, "spec.config: missing"},
+		"JSON, right":          {`{"kind": "NetworkAttachmentDefinition", "spec": {"config": ` + strconv.Quote(strings.Replace(before+bad, `, "migrate_rout": 1`, "", 1)) + `}}`, ""},
+		"other YAML":           {"kind: Pod\n", "valid JSON"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "n.yaml")
+			must(t, os.WriteFile(file, []byte(test.text), 0o600))
+			status := statusFound
+			if test.want == "" {
+				status = statusFine
+			}
+			if a := ctl("lint", file).want(t, status); !strings.Contains(a.stdout, test.want) {
+				t.Errorf("no %q in\n%s", test.want, a.stdout)
+			}
+		})
 	}
 }

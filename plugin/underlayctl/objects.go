@@ -64,6 +64,14 @@ func nameOf(c plugin.Change) string {
 	switch c := c.(type) {
 	case *routing.Veth:
 		return "veth pair"
+	case *routing.AltName:
+		return "altname " + c.Name
+	case *routing.NoAltName:
+		return "altname " + c.Name
+	case *routing.LinkMAC:
+		return "address of " + c.Link.Name
+	case *routing.LinkAddress:
+		return "address " + c.Addr.String()
 	case *routing.LinkUp:
 		return "link " + c.Link.Name
 	case *routing.NoLink:

@@ -101,7 +101,7 @@ func (c *call) take() (*inventory.Inventory, error) {
 		return nil, err
 	}
 	inv, err := inventory.Take(node, inventory.Places{
-		ConfDir: c.confDir, Netns: []string{c.podPath()}, CacheDirs: strings.FieldsFunc(c.cacheDirs, func(r rune) bool { return r == ',' }), Types: kindNames(),
+		ConfDir: c.confDir, Netns: []string{c.podPath()}, CacheDirs: strings.FieldsFunc(c.cacheDirs, func(r rune) bool { return r == ',' }), Kinds: shown(),
 	})
 	if err != nil {
 		fmt.Fprintf(c.stderr, "underlayctl: warning: %v\n", err)

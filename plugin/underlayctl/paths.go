@@ -35,7 +35,9 @@ func (s *subject) paths() ([]finding, *plugin.Facts, error) {
 	for _, w := range facts.Walks {
 		findings = append(findings, s.walk(w, rules))
 	}
-	findings = append(findings, s.reversePath(facts.HostEnd))
+	if facts.Marks != 0 { // else the way back is the one by the main table, whatever rp_filter is
+		findings = append(findings, s.reversePath(facts.HostEnd))
+	}
 	neighbours, err := s.neighbours(facts)
 	if err != nil {
 		return nil, nil, err

@@ -69,7 +69,7 @@ func plan(c *call) error {
 		return err
 	}
 	defer s.pod.Close()
-	r, err := s.request("ADD")
+	r, err := s.request("PLAN") // no verb of CNI: at an ADD, veth asks the wire whether somebody else has the addresses
 	if err != nil {
 		return err
 	}
@@ -77,19 +77,40 @@ func plan(c *call) error {
 	if err != nil {
 		return usageError{err} // of the configuration, or of a pod that it does not fit
 	}
+	lines := linesOf(p.Changes())
+	for i := range lines {
+		lines[i].Command = anew(lines[i].Command)
+	}
 	return c.print(planned{
-		a.Network, a.ContainerID, a.IfName, s.kind.Name, a.Netns, r.HostEnd(), linesOf(p.Changes()),
+		a.Network, a.ContainerID, a.IfName, s.kind.Name, a.Netns, a.HostEndName(), lines,
 	}, func(w io.Writer) {
 		fmt.Fprintf(w, "#!/bin/sh\n# What ADD of %s does for %s, interface %s of %s. Run it on the node, without -e.\n", s.kind.Name, a, a.IfName, a.Netns)
-		fmt.Fprint(w, p)
+		for _, l := range lines {
+			fmt.Fprintln(w, l.Command)
+		}
 	})
+}
+
+// anew has nft(8) make a table anew, in the same transaction: it would add the rules to those of one that is there, of another
+// attachment.
+func anew(command string) string {
+	const begin = "nft -f - <<'EOF'\n"
+	before, table, ok := strings.Cut(command, begin)
+	name, _, _ := strings.Cut(table, " {\n")
+	if !ok || !strings.HasPrefix(name, "table ") {
+		return command
+	}
+	return before + begin + name + "\ndelete " + name + "\n" + table
 }
 
 // planFor is the attachment that the flags name: one that is known, or one that is to be.
 func (c *call) planFor(inv *inventory.Inventory, network *inventory.Network) (*inventory.Attachment, error) {
-	path := c.podPath()
+	path, kind := c.podPath(), inv.KindOf(network)
+	if kind == nil {
+		return nil, errNoKind(network)
+	}
 	for _, a := range inv.Attachments {
-		if a.Network == network.Name && a.IfName == c.ifName && c.chooses(inv, a) && a.Netns != "" {
+		if a.Network == network.Name && a.Kind == kind && a.IfName == c.ifName && c.chooses(inv, a) && a.Netns != "" {
 			if path != "" {
 				a.Netns = path // as the operator calls it
 			}
@@ -104,7 +125,7 @@ func (c *call) planFor(inv *inventory.Inventory, network *inventory.Network) (*i
 		id = filepath.Base(filepath.Dir(path)) + "-" + filepath.Base(path)
 	}
 	return &inventory.Attachment{
-		Attachment: plugin.Attachment{Network: network.Name, ContainerID: id, IfName: c.ifName}, Netns: path,
+		Attachment: plugin.Attachment{Network: network.Name, ContainerID: id, IfName: c.ifName}, Kind: kind, Netns: path,
 	}, nil
 }
 
@@ -129,16 +150,17 @@ func newSubject(inv *inventory.Inventory, a *inventory.Attachment, network *inve
 	if network == nil {
 		return nil, wrongUsage("network %s: no configuration of it is known; accepted: --conf FILE", a.Network)
 	}
-	s := &subject{Attachment: a, kind: kindOf(network.Type(kindNames())), network: network, node: inv.Node}
-	if s.kind == nil {
-		return nil, wrongUsage("network %s: none of its plugins is known; accepted: %s", network.Name, strings.Join(kindNames(), ", "))
-	}
+	s := &subject{Attachment: a, kind: kindOf(a.Kind.Name), network: network, node: inv.Node}
 	var err error
 	if s.config, err = network.Config(s.kind.Name); err != nil {
 		return nil, err
 	}
 	s.pod, err = openPod(inv.Node, a.Netns)
 	return s, err
+}
+
+func errNoKind(network *inventory.Network) error {
+	return wrongUsage("network %s: none of its plugins is known; accepted: %s", network.Name, strings.Join(kindNames(), ", "))
 }
 
 // request is one of that verb, with a result of its own.

@@ -29,8 +29,30 @@ type removal struct {
 	Error       string `json:"error,omitempty"`
 
 	plan  *plugin.Plan
+	extra []plugin.Change // of the plan, beside the plugin's DEL
+	// fresh is the DEL once more, right before it is done: what shares a host end with it may be gone by then, or not.
+	fresh func() (*plugin.Plan, error)
 	close func()                // what the plan needed open
 	again func() (bool, string) // asked right before it is done: is it still to be removed, and why
+}
+
+// also adds changes to the plan.
+func (r *removal) also(changes ...plugin.Change) {
+	r.extra = append(r.extra, changes...)
+	r.plan.Add(changes...)
+}
+
+// apply does it.
+func (r *removal) apply() error {
+	if r.fresh != nil {
+		p, err := r.fresh()
+		if err != nil {
+			return err
+		}
+		p.Add(r.extra...)
+		r.plan = p
+	}
+	return r.plan.ApplyAll()
 }
 
 // removals is what gc and uninstall print.
@@ -46,11 +68,11 @@ func removalOf(object, network, why string, changes ...plugin.Change) removal {
 	return r
 }
 
-// removalOfAttachment is what the plugin's own DEL does.
-func removalOfAttachment(inv *inventory.Inventory, a *inventory.Attachment, why string) (removal, error) {
+// removalOfAttachment is what the plugin's own DEL does, after those of others that share the host end.
+func removalOfAttachment(inv *inventory.Inventory, a *inventory.Attachment, why string, gone []string) (removal, error) {
 	r := removalOf("attachment", a.Network, why)
 	r.ContainerID, r.IfName, r.HostEnd, r.Netns = a.ContainerID, a.IfName, a.HostEndName(), a.Netns
-	if a.ContainerID == "" { // a stray
+	if a.Use == "" && a.ContainerID == "" { // a stray
 		owner := routing.Owner{Alias: a.Link.Alias, Group: a.Link.Group, MAC: a.Link.MAC}
 		r.Object = "host end"
 		rules, err := inv.Node.Rules()
@@ -78,17 +100,14 @@ func removalOfAttachment(inv *inventory.Inventory, a *inventory.Attachment, why 
 			r.close = pod.Close
 		}
 	}
-	for _, k := range kinds() {
-		if n := inv.Network(a); n != nil && n.Type(kindNames()) != k.Name {
-			continue
-		}
-		p, err := k.Del(plugin.NewRequest("DEL", a.Attachment, config, nil, inv.Node, pod))
-		if err != nil {
-			return r, err
-		}
-		r.plan.Add(p.Changes()...)
+	k, request := kindOf(a.Kind.Name), plugin.NewRequest("DEL", a.Attachment, config, nil, inv.Node, pod)
+	if a.Use == "" {
+		r.plan, err = k.Del(request)
+		return r, err
 	}
-	return r, nil
+	r.fresh = func() (*plugin.Plan, error) { return k.delUse(request, a.Use, nil) }
+	r.plan, err = k.delUse(request, a.Use, gone)
+	return r, err
 }
 
 // owned tells whether a rule of the node is one of a plugin's.
@@ -120,7 +139,7 @@ func (c *call) remove(all []removal) error {
 			todo++
 		}
 		if c.yes && r.Remove {
-			if err := r.plan.ApplyAll(); err != nil {
+			if err := r.apply(); err != nil {
 				failed++
 				r.Error = err.Error()
 			}

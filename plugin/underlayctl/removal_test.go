@@ -205,6 +205,20 @@ func TestUninstall(t *testing.T) {
 	}
 }
 
+// uninstallByHand runs the commands that uninstall shows.
+func (w *world) uninstallByHand(t *testing.T) {
+	t.Helper()
+	dry := decode[removals](t, w.ctl(t, "uninstall", "-o", "json").want(t, statusFound))
+	for _, r := range dry.Removals {
+		for _, change := range r.Changes {
+			w.script(t, change.Command)
+		}
+	}
+	if text := w.ctl(t, "uninstall").want(t, statusFine).stdout; text != "nothing to remove\n" {
+		t.Error(text)
+	}
+}
+
 // TestUninstallScript: the commands that -v shows do the same.
 func TestUninstallScript(t *testing.T) {
 	for name, o := range map[string]lab.Options{"nftables": {}, "iptables": {Firewall: "iptables", IPTables: "nft"}} {
@@ -212,15 +226,7 @@ func TestUninstallScript(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, o)
 			w.added(t, "a")
-			dry := decode[removals](t, w.ctl(t, "uninstall", "-o", "json").want(t, statusFound))
-			for _, r := range dry.Removals {
-				for _, change := range r.Changes {
-					w.script(t, change.Command)
-				}
-			}
-			if text := w.ctl(t, "uninstall").want(t, statusFine).stdout; text != "nothing to remove\n" {
-				t.Error(text)
-			}
+			w.uninstallByHand(t)
 		})
 	}
 }

@@ -6,9 +6,9 @@ import (
 	"slices"
 
 	"underlay-cni/firewall"
-	"underlay-cni/plugin"
 	"underlay-cni/plugin/underlayctl/inventory"
 	"underlay-cni/plugin/underlayctl/networkd"
+	"underlay-cni/plugin/veth/veth"
 	"underlay-cni/routing"
 )
 
@@ -22,7 +22,8 @@ of nftables and the chains of iptables (both variants, both families), and the f
 systemd-networkd. Pods that live keep their own interface and lose their node. What others have stays, whatever its
 priority or its place. Take the plugin out of the conflists before, or the next pod brings it back.
 
-With --network only that network; rules that networks share stay as long as there is another one. What iptables makes for
+With --network only that network; what networks share stays as long as there is another one: rules of the node, and in a pod
+of veth the pair and the firewall's rules. What iptables makes for
 itself the first time it is called, empty tables, stays.
 
 With -o json: as gc.
@@ -54,7 +55,10 @@ func uninstall(c *call) error {
 	}
 	var tables []removal
 	for _, set := range sets {
-		if c.network != "" && set.Network != c.network && (set.Group == 0 || set.Group != plugin.Group(c.network)) {
+		if set.InPod() && set.Owner == veth.Plugin().Name {
+			continue // in a pod it would be ours: here it is somebody's who calls his table veth
+		}
+		if c.network != "" && set.Network != c.network && (set.Group == 0 || set.Group != groupOf(set.Owner, c.network)) {
 			others = true
 			continue
 		}
@@ -73,6 +77,7 @@ func uninstall(c *call) error {
 
 // attachments are those that go, and whether there are others, that stay.
 func (c *call) attachments(inv *inventory.Inventory) (all []removal, others bool, err error) {
+	var gone []string
 	for _, a := range slices.Concat(inv.Attachments, inv.Strays) {
 		if a.Link == nil {
 			continue
@@ -85,22 +90,23 @@ func (c *call) attachments(inv *inventory.Inventory) (all []removal, others bool
 		if a.Lives {
 			why = "a pod's, which lives and loses its node"
 		}
-		r, err := removalOfAttachment(inv, a, why)
+		r, err := removalOfAttachment(inv, a, why, gone)
 		if err != nil {
 			return nil, false, err
 		}
+		gone = append(gone, a.Use)
 		all = append(all, r)
 		pod, err := inv.Node.Open(a.Netns)
-		if a.Netns == "" || err != nil {
-			continue // with the pod its rules are gone
+		if a.Netns == "" || err != nil || c.stays(inv, a) {
+			continue // with the pod its rules are gone, and another attachment needs them as long as it is there
 		}
 		sets, err := firewall.FindInstalled(pod)
 		if err != nil {
 			return nil, false, fmt.Errorf("look at pod %s: %w", a.Netns, err)
 		}
 		for _, set := range sets {
-			if set.Network == "" {
-				r.plan.Add(set)
+			if set.InPod() && set.Owner == a.Kind.Name {
+				all[len(all)-1].also(set)
 			}
 		}
 		closeBoth := all[len(all)-1].close
@@ -113,6 +119,16 @@ func (c *call) attachments(inv *inventory.Inventory) (all []removal, others bool
 	}
 	return all, others, nil
 }
+
+// stays tells whether another attachment that shares the host end stays.
+func (c *call) stays(inv *inventory.Inventory, a *inventory.Attachment) bool {
+	return slices.ContainsFunc(slices.Concat(inv.Attachments, inv.Strays), func(other *inventory.Attachment) bool {
+		return other.Link != nil && other.Link.Name == a.Link.Name && c.network != "" && c.network != other.Network
+	})
+}
+
+// groupOf is the interface group that a plugin gives the host ends of a network.
+func groupOf(plugin, network string) uint32 { return kindOf(plugin).shows.Group(network) }
 
 // rules are those of the node: of interfaces that are gone, and, unless other networks need them, those that are shared.
 func (c *call) rules(inv *inventory.Inventory, attachments []removal, others bool) (all []removal, err error) {

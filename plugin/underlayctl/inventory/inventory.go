@@ -22,7 +22,26 @@ type Places struct {
 	ConfDir   string   // conflists
 	CacheDirs []string // of runtimes: directories with one "results" in them, as libcni keeps it
 	Netns     []string // names of network namespaces beside those that are found
-	Types     []string // the plugins whose networks count
+	Kinds     []*Kind  // the plugins whose networks count
+}
+
+// types are the names of the plugins.
+func (p Places) types() (names []string) {
+	for _, k := range p.Kinds {
+		names = append(names, k.Name)
+	}
+	return names
+}
+
+// A Kind is a plugin, and how a host end shows that it is one of its. The names of all host ends look the same.
+type Kind struct {
+	Name string
+	// Group is the interface group of a network's host ends, which no two plugins have in common.
+	Group func(network string) uint32
+	// HostEnd is the name of the host end that an attachment makes.
+	HostEnd func(plugin.Attachment) string
+	// Uses are the attachments that share a host end, by its further names; nil for a plugin that makes one for each.
+	Uses func(l *routing.LinkAttrs, known []plugin.Attachment) []plugin.Use
 }
 
 // An Inventory is what there is at the moment of Take.
@@ -39,23 +58,24 @@ type Inventory struct {
 	HasCache bool
 
 	namespaces *namespaces
+	kinds      []*Kind
 }
 
 // An Attachment is a pod's interface and what is known about it.
 type Attachment struct {
 	plugin.Attachment
+	Kind   *Kind              // the plugin
+	Use    string             // the further name of the host end that stands for it; "": it has the host end for itself
 	Link   *routing.LinkAttrs // the host end; nil: there is none
 	Cached *Cached            // what a runtime keeps; nil: none does
 	Netns  string             // path of the pod's network namespace; "": nobody has a name for it
 	Lives  bool               // a process is in that namespace
 }
 
-// String is network/containerID/ifname, as the alias of the host end.
+// String is network/containerID/ifname, as the alias of the host end. What is not known is a question mark.
 func (a *Attachment) String() string {
-	if a.ContainerID == "" {
-		return "?/?/?"
-	}
-	return a.Network + "/" + a.ContainerID + "/" + a.IfName
+	or := func(s string) string { return cmp.Or(s, "?") }
+	return or(a.Network) + "/" + or(a.ContainerID) + "/" + or(a.IfName)
 }
 
 // HostEndName is the name of the host end, whether it is there or not.
@@ -63,20 +83,20 @@ func (a *Attachment) HostEndName() string {
 	if a.Link != nil {
 		return a.Link.Name
 	}
-	return a.HostEnd()
+	return a.Kind.HostEnd(a.Attachment)
 }
 
 // Take looks at the node. Conflists and results that cannot be read are passed over, and named in the error, which does
 // not make the inventory useless.
 func Take(node *routing.Namespace, p Places) (*Inventory, error) {
-	inv := &Inventory{Node: node}
+	inv, types := &Inventory{Node: node, kinds: p.Kinds}, p.types()
 	var errs []error
 	var err error
-	inv.Networks, err = readNetworks(p.ConfDir, p.Types)
+	inv.Networks, err = readNetworks(p.ConfDir, types)
 	errs = append(errs, err)
 	var cached []*Cached
 	for _, dir := range p.CacheDirs {
-		c, err := readCache(dir, p.Types)
+		c, err := readCache(dir, types)
 		cached, errs = append(cached, c...), append(errs, err)
 		if _, err := os.Stat(filepath.Join(dir, "results")); err == nil {
 			inv.HasCache = true
@@ -85,56 +105,18 @@ func Take(node *routing.Namespace, p Places) (*Inventory, error) {
 	if inv.namespaces, err = nameNamespaces(node, p.Netns, cached); err != nil {
 		return inv, errors.Join(append(errs, err)...)
 	}
-	err = inv.takeLinks()
+	err = inv.takeLinks(cached)
 	inv.addCached(cached)
 	slices.SortFunc(inv.Attachments, func(a, b *Attachment) int { return cmp.Compare(a.String(), b.String()) })
 	return inv, errors.Join(append(errs, err)...)
 }
 
-// takeLinks finds the host ends: by the form of their name, and by a group that stands for the network in their alias.
-func (inv *Inventory) takeLinks() error {
-	links, err := inv.Node.Links(func(l *routing.LinkAttrs) bool {
-		return l.Kind == "veth" && l.Group != 0 && plugin.IsHostEnd(l.Name)
-	})
-	if err != nil {
-		return err
-	}
-	groups := map[uint32]string{}
-	for name := range inv.Networks {
-		groups[plugin.Group(name)] = name
-	}
-	var strays []*routing.LinkAttrs
-	for _, l := range links {
-		parts := strings.Split(l.Alias, "/")
-		if len(parts) != 3 || plugin.Group(parts[0]) != l.Group {
-			strays = append(strays, l)
-			continue
-		}
-		groups[l.Group] = parts[0]
-		inv.Attachments = append(inv.Attachments, inv.attachment(plugin.Attachment{Network: parts[0], ContainerID: parts[1], IfName: parts[2]}, l))
-	}
-	for _, l := range strays {
-		if network, known := groups[l.Group]; known {
-			inv.Strays = append(inv.Strays, inv.attachment(plugin.Attachment{Network: network}, l))
-		}
-	}
-	return nil
-}
-
-func (inv *Inventory) attachment(a plugin.Attachment, l *routing.LinkAttrs) *Attachment {
-	found := &Attachment{Attachment: a, Link: l}
-	if ns := inv.namespaces.byID[l.NSID]; ns != nil && l.NSID >= 0 {
-		found.Netns, found.Lives = ns.path, ns.inhabited
-	}
-	return found
-}
-
 // addCached brings together what the kernel has and what runtimes believe in.
 func (inv *Inventory) addCached(cached []*Cached) {
 	for _, c := range cached {
-		i := slices.IndexFunc(inv.Attachments, func(a *Attachment) bool { return a.Attachment == c.Attachment })
+		i := slices.IndexFunc(inv.Attachments, func(a *Attachment) bool { return a.Attachment == c.Attachment && c.Network.has(a.Kind) })
 		if i < 0 {
-			a := &Attachment{Attachment: c.Attachment}
+			a := &Attachment{Attachment: c.Attachment, Kind: inv.KindOf(c.Network)}
 			if ns := inv.namespaces.at(c.Netns); ns != nil {
 				a.Netns, a.Lives = c.Netns, ns.inhabited
 			}
@@ -153,7 +135,7 @@ func (inv *Inventory) In(a *Attachment, path string) bool {
 // Network is the configuration of a network: that of the node's conflists, or the one that a runtime has used for the
 // attachment, as Multus does with its own. It is nil if there is neither.
 func (inv *Inventory) Network(a *Attachment) *Network {
-	if n := inv.Networks[a.Network]; n != nil {
+	if n := inv.Networks[a.Network]; n != nil && n.has(a.Kind) {
 		return n
 	}
 	if a.Cached != nil {
@@ -169,7 +151,9 @@ func (inv *Inventory) NetworkNames() []string {
 		names = append(names, name)
 	}
 	for _, a := range slices.Concat(inv.Attachments, inv.Strays) {
-		names = append(names, a.Network)
+		if a.Network != "" {
+			names = append(names, a.Network)
+		}
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
@@ -179,7 +163,8 @@ func (inv *Inventory) NetworkNames() []string {
 func (*Inventory) BeingAdded(a *Attachment) bool {
 	return slices.ContainsFunc(runningPlugins(), func(running plugin.Attachment) bool {
 		running.Network = a.Network
-		return running.HostEnd() == a.HostEndName() || running == a.Attachment
+		end := a.Kind.HostEnd(running)
+		return end == a.HostEndName() || running == a.Attachment || strings.HasPrefix(a.Use, end+".")
 	})
 }
 

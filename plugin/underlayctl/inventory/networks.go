@@ -92,6 +92,21 @@ func (n *Network) Type(types []string) string {
 	return ""
 }
 
+// has tells whether one of the plugins of the network is of that kind.
+func (n *Network) has(k *Kind) bool { return k != nil && n.Type([]string{k.Name}) != "" }
+
+// KindOf is the first of the plugins that the network has, or nil.
+func (inv *Inventory) KindOf(n *Network) *Kind {
+	for _, p := range n.Plugins {
+		for _, k := range inv.kinds {
+			if p.Network.Type == k.Name {
+				return k
+			}
+		}
+	}
+	return nil
+}
+
 // Config is what a plugin of the list gets on its standard input, without prevResult.
 func (n *Network) Config(typ string) ([]byte, error) {
 	for _, p := range n.Plugins {

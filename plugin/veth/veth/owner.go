@@ -76,17 +76,24 @@ func (p pair) ours(l *routing.LinkAttrs) bool {
 // that the container's id makes. It is nil if there is none, or if it is not ours.
 func find(node *routing.Namespace, a plugin.Attachment) (*routing.LinkAttrs, error) {
 	p := pairOf(a)
-	l, err := node.LinkNamed(userOf(a).altname())
-	if errors.Is(err, routing.ErrNoLink) {
-		l, err = node.Link(p.hostEnd).Attrs()
+	l, err := hostOf(node, userOf(a).altname())
+	if l == nil && err == nil {
+		l, err = noneIfGone(node.Link(p.hostEnd).Attrs())
 	}
-	switch {
-	case errors.Is(err, routing.ErrNoLink):
-		return nil, nil
-	case err != nil:
+	if err != nil || l == nil || !p.ours(l) {
 		return nil, err
-	case !p.ours(l):
-		return nil, nil
 	}
 	return l, nil
+}
+
+// hostOf is the link that has a further name, nil if there is none.
+func hostOf(node *routing.Namespace, altname string) (*routing.LinkAttrs, error) {
+	return noneIfGone(node.LinkNamed(altname))
+}
+
+func noneIfGone(l *routing.LinkAttrs, err error) (*routing.LinkAttrs, error) {
+	if errors.Is(err, routing.ErrNoLink) {
+		return nil, nil
+	}
+	return l, err
 }

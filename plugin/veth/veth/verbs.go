@@ -49,15 +49,20 @@ func del(r *plugin.Request) (*plugin.Plan, error) {
 	if err != nil || attrs == nil {
 		return p, err
 	}
-	e := &end{Request: r, user: userOf(r.Attachment), host: attrs, hostEnd: r.Node.Link(attrs.Name)}
-	e.others = others(attrs, e.user)
-	err = e.leavePod(p)
+	u := userOf(r.Attachment)
+	return p, leave(p, r, attrs, u, others(attrs, u))
+}
+
+// leave plans the end of one of the users of a host end.
+func leave(p *plugin.Plan, r *plugin.Request, host *routing.LinkAttrs, u user, others []user) error {
+	e := &end{Request: r, user: u, others: others, host: host, hostEnd: r.Node.Link(host.Name)}
+	err := e.leavePod(p)
 	if len(e.others) == 0 {
-		p.Add(&routing.NoLink{Link: e.hostEnd, Owner: routing.Owner{Alias: attrs.Alias, Group: attrs.Group, MAC: attrs.MAC}})
-		return p, err
+		p.Add(&routing.NoLink{Link: e.hostEnd, Owner: routing.Owner{Alias: host.Alias, Group: host.Group, MAC: host.MAC}})
+		return err
 	}
-	p.Add(&routing.NoAltName{AltName: &routing.AltName{Link: e.hostEnd, Name: e.user.altname()}})
-	return p, err
+	p.Add(&routing.NoAltName{AltName: &routing.AltName{Link: e.hostEnd, Name: u.altname()}})
+	return err
 }
 
 // gc plans the removal of what belongs to the network and to no valid attachment. Without a list only what is

@@ -1,0 +1,97 @@
+package inventory
+
+import (
+	"strings"
+
+	"underlay-cni/plugin"
+	"underlay-cni/routing"
+)
+
+// takeLinks finds the host ends, by the form of their name and by what else they show: further names that stand for
+// attachments, or a group that stands for a network of one of the plugins.
+func (inv *Inventory) takeLinks(cached []*Cached) error {
+	links, err := inv.Node.Links(func(l *routing.LinkAttrs) bool { return l.Kind == "veth" && plugin.IsHostEnd(l.Name) })
+	if err != nil {
+		return err
+	}
+	known := inv.known(cached, links)
+	groups := inv.groups(known)
+	for _, l := range links {
+		if inv.takeUses(l, known) || l.Group == 0 {
+			continue
+		}
+		is, ours := groups[l.Group]
+		switch a, ok := named(l); {
+		case !ours:
+		case ok && is.Kind.Group(a.Network) == l.Group:
+			inv.Attachments = append(inv.Attachments, inv.attachment(Attachment{Attachment: a, Kind: is.Kind}, l))
+		default:
+			inv.Strays = append(inv.Strays, inv.attachment(is, l))
+		}
+	}
+	return nil
+}
+
+// takeUses takes the attachments that share a host end.
+func (inv *Inventory) takeUses(l *routing.LinkAttrs, known []plugin.Attachment) (some bool) {
+	for _, k := range inv.kinds {
+		if k.Uses == nil {
+			continue
+		}
+		for _, use := range k.Uses(l, known) {
+			some = true
+			a := inv.attachment(Attachment{Attachment: use.Attachment, Kind: k, Use: use.Name}, l)
+			if a.Network == "" || a.ContainerID == "" {
+				inv.Strays = append(inv.Strays, a)
+			} else {
+				inv.Attachments = append(inv.Attachments, a)
+			}
+		}
+	}
+	return some
+}
+
+// known are the attachments and the networks that conflists, runtimes and aliases name.
+func (inv *Inventory) known(cached []*Cached, links []*routing.LinkAttrs) (all []plugin.Attachment) {
+	for name := range inv.Networks {
+		all = append(all, plugin.Attachment{Network: name})
+	}
+	for _, l := range links {
+		if a, ok := named(l); ok {
+			all = append(all, a)
+		}
+	}
+	for _, c := range cached { // last: a runtime knows best
+		all = append(all, c.Attachment)
+	}
+	return all
+}
+
+// groups are the networks and the plugins that a group may stand for.
+func (inv *Inventory) groups(known []plugin.Attachment) map[uint32]Attachment {
+	groups := map[uint32]Attachment{}
+	for _, a := range known {
+		for _, k := range inv.kinds {
+			groups[k.Group(a.Network)] = Attachment{Attachment: plugin.Attachment{Network: a.Network}, Kind: k}
+		}
+	}
+	return groups
+}
+
+// named is the attachment that the alias of a link names.
+func named(l *routing.LinkAttrs) (a plugin.Attachment, ok bool) {
+	parts := strings.Split(l.Alias, "/")
+	if len(parts) != 3 {
+		return a, false
+	}
+	return plugin.Attachment{Network: parts[0], ContainerID: parts[1], IfName: parts[2]}, true
+}
+
+// attachment completes what is known of one by what its host end shows.
+func (inv *Inventory) attachment(a Attachment, l *routing.LinkAttrs) *Attachment {
+	a.Link = l
+	if ns := inv.namespaces.byID[l.NSID]; ns != nil && l.NSID >= 0 {
+		a.Netns, a.Lives = ns.path, ns.inhabited
+	}
+	return &a
+}
