@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // The iptables backend: chains of its own, each jumped to once. A process costs 1 to 2 ms, whatever it does: so one
@@ -132,10 +134,20 @@ func (s *ruleset) wrote() bool {
 }
 
 // apply writes each table in one transaction, which fails if the table is not as it was found: chains are created
-// exclusively, and a chain cannot be deleted while there are other jumps to it than those found. So there is no lock,
-// and of the processes that find the same at the same moment one succeeds; the others find it done.
+// exclusively, and a chain cannot be deleted while there are other jumps to it than those found. So of the processes
+// that find the same at the same moment one succeeds, and the others find it done. iptables-nft is not as exclusive as
+// that: when somebody else writes at the same moment it begins again, takes a chain that is there by then for its own,
+// and adds the rules a second time. Hence a lock, of those who have found something to be written.
 func (h *half) apply(shared bool) error {
 	if shared {
+		if same, err := h.look(); err != nil || same {
+			return err
+		}
+		unlock, err := lock(h.ns)
+		if err != nil {
+			return err
+		}
+		defer unlock()
 		if same, err := h.look(); err != nil || same {
 			return err
 		}
@@ -173,6 +185,28 @@ func (h *half) apply(shared bool) error {
 		}
 	}
 	return fmt.Errorf("%s: chains of %s: %w", h.tool, h.owner, ErrChanging)
+}
+
+// lock is held by one process at a time that writes what pods share in a namespace. It is on the namespace itself, so
+// that there is no file, and goes with the process.
+func lock(ns Namespace) (unlock func(), err error) {
+	var fd int
+	err = ns.Do(func() (err error) {
+		fd, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open /proc/thread-self/ns/net: %w", err)
+	}
+	for {
+		switch err := unix.Flock(fd, unix.LOCK_EX); {
+		case err == nil:
+			return func() { _ = unix.Close(fd) }, nil
+		case !errors.Is(err, unix.EINTR):
+			_ = unix.Close(fd)
+			return nil, fmt.Errorf("lock the network namespace: %w", err)
+		}
+	}
 }
 
 // differs tells whether there is anything of which this process would not have written.

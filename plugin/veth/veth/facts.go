@@ -34,7 +34,7 @@ func Facts(r *plugin.Request) (*plugin.Facts, error) {
 			}
 			dir = v4conf + way.Dev
 		}
-		facts.Settings = append(facts.Settings, &routing.Sysctls{NS: a.node, Dir: dir, Values: underlay.Values("forwarding=1")})
+		facts.Settings = append(facts.Settings, &routing.Sysctls{NS: a.node, Dir: dir, Values: routing.Values("forwarding=1")})
 	}
 	return facts, nil
 }
