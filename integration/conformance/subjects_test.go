@@ -77,7 +77,7 @@ var subjects = []subject{
 				"type": "host-local", "routes": [{ "dst": "0.0.0.0/0" }, { "dst": "::/0" }],
 				"ranges": [[{ "subnet": "10.10.20.0/24", "rangeStart": "10.10.20.50", "gateway": "10.10.20.1" }], [{ "subnet": "fd20::/64", "rangeStart": "fd20::50", "gateway": "fd20::1" }]]
 			} },
-			{ "type": "veth", "firewall": "nftables",
+			{ "type": "veth", "firewall": "nftables", "log_options": { "log_file": "/dev/null" },
 				"service_hijack_subnet": ["172.96.0.0/18", "2001:4860:fd00::/108"], "overlay_hijack_subnet": ["10.240.0.0/12", "fd00:10:244::/96"] }
 		] }`,
 		known: [][]known{settingsStay, oneCode},

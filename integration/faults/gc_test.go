@@ -64,15 +64,15 @@ func TestGC(t *testing.T) {
 			}
 			other := plugged(t, n, 2)
 			add(t, s, other)
-			otherEnd := hostEnd(other)
+			otherEnd := hostEnd(s, other)
 			network = func(*lab.Conflist) {}
 			// A pod that has died without a DEL.
 			dead := plugged(t, n, 3)
 			add(t, s, dead)
-			deadEnd := hostEnd(dead)
-			run(t, dead, "ip link del HOST")
+			deadEnd := hostEnd(s, dead)
+			run(t, s, dead, "ip link del HOST")
 			// What is nobody's of ours, though it looks like it.
-			run(t, dead, "ip link add vethstranger type veth peer name x; ip rule add pref 1024 iif somebody lookup 701")
+			run(t, s, dead, "ip link add vethstranger type veth peer name x; ip rule add pref 1024 iif somebody lookup 701")
 			shared := sharedOf(s, dump(t, n.Namespace))
 
 			for range 2 {
@@ -82,7 +82,7 @@ func TestGC(t *testing.T) {
 			}
 			after := dump(t, n.Namespace)
 			for name, p := range pods {
-				left := strings.Contains(after.String(), hostEnd(p))
+				left := strings.Contains(after.String(), hostEnd(s, p))
 				if want := slices.Contains(c.keeps, name); left != want {
 					t.Errorf("%s is there: %t", name, left)
 				} else if want {
@@ -118,7 +118,7 @@ func TestGCGoesOn(t *testing.T) {
 	}
 	// The kernel deletes every interface but this one.
 	stubborn := plugin.Attachment{Network: "cni0", ContainerID: "stubborn", IfName: "eth0"}
-	run(t, pods[0], fmt.Sprintf("ip link set lo down; ip link set lo name %s group %d alias cni0/stubborn/eth0; ip link set %[1]s up", stubborn.HostEnd(), stubborn.Owner().Group))
+	run(t, s, pods[0], fmt.Sprintf("ip link set lo down; ip link set lo name %s group %d alias cni0/stubborn/eth0; ip link set %[1]s up", stubborn.HostEnd(), stubborn.Owner().Group))
 	for _, p := range pods {
 		add(t, s, p)
 	}
@@ -126,7 +126,7 @@ func TestGCGoesOn(t *testing.T) {
 	if err == nil || !strings.Contains(string(out), "ip link del "+stubborn.HostEnd()) || !strings.Contains(string(out), `"code": 101`) {
 		t.Errorf("GC: %v", err)
 	}
-	run(t, pods[0], fmt.Sprintf("ip link set %s down; ip link set %[1]s name lo group 0 alias ''; ip link set lo up", stubborn.HostEnd()))
+	run(t, s, pods[0], fmt.Sprintf("ip link set %s down; ip link set %[1]s name lo group 0 alias ''; ip link set lo up", stubborn.HostEnd()))
 	same(t, "the node", before, Without(dump(t, n.Namespace), s.Shared))
 }
 
@@ -155,7 +155,7 @@ func TestGCRefused(t *testing.T) {
 			}
 			left := 0
 			for _, p := range []*lab.Pod{a, b} {
-				if strings.Contains(dump(t, n.Namespace).String(), hostEnd(p)) {
+				if strings.Contains(dump(t, n.Namespace).String(), hostEnd(s, p)) {
 					left++
 				}
 			}
@@ -289,7 +289,7 @@ func TestAfterOtherPlugins(t *testing.T) {
 				typ, _ := c.config["type"].(string)
 				_, err := w.N1.Plugin(typ, request, p.Variables("ADD")...)
 				must(t, err)
-			} else if out, err := w.N1.Run("sh", "-ec", strings.NewReplacer("HOST", hostEnd(p), "POD", "nsenter --net="+p.Path()).Replace(c.script)); err != nil {
+			} else if out, err := w.N1.Run("sh", "-ec", strings.NewReplacer("HOST", hostEnd(s, p), "POD", "nsenter --net="+p.Path()).Replace(c.script)); err != nil {
 				t.Skip("SKIPPED, NOT TESTED: ", err, out)
 			}
 			// CHECK gets the result of the whole chain.

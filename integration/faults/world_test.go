@@ -13,9 +13,9 @@ import (
 )
 
 // run runs a script of a shell on the node, in which HOST is the pod's host end and POD enters the pod.
-func run(t *testing.T, p *lab.Pod, script string) string {
+func run(t *testing.T, s *Subject, p *lab.Pod, script string) string {
 	t.Helper()
-	script = strings.NewReplacer("HOST", hostEnd(p), "POD", "nsenter --net="+p.Path()).Replace(script)
+	script = strings.NewReplacer("HOST", hostEnd(s, p), "POD", "nsenter --net="+p.Path()).Replace(script)
 	out, err := p.Node.Run("sh", "-ec", script)
 	must(t, err)
 	return out
@@ -25,7 +25,7 @@ func attachment(p *lab.Pod) plugin.Attachment {
 	return plugin.Attachment{Network: p.Node.Conflist().Name, ContainerID: p.ContainerID(), IfName: p.IfName}
 }
 
-func hostEnd(p *lab.Pod) string { return attachment(p).HostEnd() }
+func hostEnd(s *Subject, p *lab.Pod) string { return s.HostEnd(attachment(p)) }
 
 // attached is a node with a pod, and what the node was before.
 func attached(t *testing.T) (s *Subject, n *lab.Node, p *lab.Pod, before lab.Dump) {
@@ -58,7 +58,7 @@ func TestTakenAway(t *testing.T) {
 			s, n, p, before := attached(t)
 			node, pod := dump(t, n.Namespace), dump(t, p.Namespace)
 
-			run(t, p, script)
+			run(t, s, p, script)
 			if out, err := s.Run("CHECK", p); err == nil || !strings.Contains(string(out), `"code": 120`) {
 				t.Errorf("CHECK: %v", err)
 			}
@@ -67,7 +67,7 @@ func TestTakenAway(t *testing.T) {
 			same(t, "the node after another ADD", tableless(node), tableless(dump(t, n.Namespace)))
 			same(t, "the pod after another ADD", tableless(pod), tableless(dump(t, p.Namespace)))
 
-			run(t, p, script)
+			run(t, s, p, script)
 			del(t, s, p)
 			same(t, "the node after DEL", before, Without(dump(t, n.Namespace), s.Shared))
 		})
@@ -92,10 +92,10 @@ func TestNetnsGone(t *testing.T) {
 		t.Run(verb, func(t *testing.T) {
 			t.Parallel()
 			s, n, p, before := attached(t)
-			host, variables := hostEnd(p), p.Variables(verb)
+			host, variables := hostEnd(s, p), p.Variables(verb)
 			must(t, p.Close())
 			eventually(t, func() string {
-				if links := run(t, p, "ip -br link"); strings.Contains(links, host) {
+				if links := run(t, s, p, "ip -br link"); strings.Contains(links, host) {
 					return "the host end is still there: " + links
 				}
 				return ""
@@ -125,13 +125,13 @@ func TestStalePod(t *testing.T) {
 		add(t, s, p)
 		check(t, s, p)
 		for _, addr := range []netip.Addr{p.Addr.V4, p.Addr.V6} {
-			if got := run(t, p, fmt.Sprintf("ip route get %s", addr)); !strings.Contains(got, " dev "+hostEnd(p)+" ") {
+			if got := run(t, s, p, fmt.Sprintf("ip route get %s", addr)); !strings.Contains(got, " dev "+hostEnd(s, p)+" ") {
 				t.Errorf("the node sends to %s by %s", addr, got)
 			}
 		}
 		mine := func() (d lab.Dump) {
 			for _, line := range dump(t, n.Namespace) {
-				if strings.Contains(line, hostEnd(p)) {
+				if strings.Contains(line, hostEnd(s, p)) {
 					d = append(d, line)
 				}
 			}
@@ -154,14 +154,14 @@ func TestStaleRoute(t *testing.T) {
 	s := &Subjects[0]
 	n := alone(t, s).N1
 	p := plugged(t, n, 0)
-	run(t, p, `ip link add stale type veth peer name stale1; ip link set stale1 up; ip link set stale up
+	run(t, s, p, `ip link add stale type veth peer name stale1; ip link set stale1 up; ip link set stale up
 		ip route add 10.10.20.50 dev stale; ip -6 route add fd20::50 dev stale
 		ip neigh add 10.10.20.50 lladdr 02:00:00:00:00:66 dev stale nud permanent; ip neigh add fd20::50 lladdr 02:00:00:00:00:66 dev stale nud permanent
 		ip neigh add 10.10.20.50 lladdr 02:00:00:00:00:66 dev enp1s0 nud permanent`)
 	add(t, s, p)
 	check(t, s, p)
-	routes := run(t, p, "ip route show 10.10.20.50; ip -6 route show fd20::50")
-	if strings.Contains(routes, "stale") || strings.Count(routes, "dev "+hostEnd(p)) != 2 {
+	routes := run(t, s, p, "ip route show 10.10.20.50; ip -6 route show fd20::50")
+	if strings.Contains(routes, "stale") || strings.Count(routes, "dev "+hostEnd(s, p)) != 2 {
 		t.Errorf("routes to the pod:\n%s", routes)
 	}
 }
@@ -172,10 +172,10 @@ func TestForeignInterface(t *testing.T) {
 		t.Helper()
 		n := alone(t, s).N1
 		p := plugged(t, n, 0)
-		run(t, p, "POD ip link add veth0 address 02:00:00:00:00:77 type veth peer name x")
+		run(t, s, p, "POD ip link add veth0 address 02:00:00:00:00:77 type veth peer name x")
 		node, pod := dump(t, n.Namespace), dump(t, p.Namespace)
 		out, err := s.Run("ADD", p)
-		if err == nil || !strings.Contains(string(out), "containerInterface: veth0: the pod has an interface of that name") || !strings.Contains(string(out), `"code": 101`) {
+		if err == nil || !strings.Contains(string(out), "veth0: the pod has an interface of that name") || !strings.Contains(string(out), `"code": 101`) {
 			t.Errorf("ADD: %v", err)
 		}
 		same(t, "the node after ADD", node, dump(t, n.Namespace))
@@ -193,11 +193,11 @@ func TestTableTaken(t *testing.T) {
 	n := alone(t, s).N1
 	p := plugged(t, n, 0)
 	// The host end gets the next index of the namespace, or one of the next.
-	run(t, p, "for table in $(seq 257 290); do test $table = 275 || ip route add 198.51.100.0/24 dev enp1s0 table $table; done")
+	run(t, s, p, "for table in $(seq 257 290); do test $table = 275 || ip route add 198.51.100.0/24 dev enp1s0 table $table; done")
 	before := dump(t, n.Namespace)
 	add(t, s, p)
 	check(t, s, p)
-	if rules := run(t, p, "ip rule; ip -6 rule"); strings.Count(rules, "iif "+hostEnd(p)+" lookup 275") != 2 {
+	if rules := run(t, s, p, "ip rule; ip -6 rule"); strings.Count(rules, "iif "+hostEnd(s, p)+" lookup 275") != 2 {
 		t.Errorf("rules:\n%s", rules)
 	}
 	add(t, s, p)
@@ -236,7 +236,7 @@ func TestManyAtOnce(t *testing.T) {
 				each(func(int) string { return "CHECK" })
 			}
 			each(func(i int) string { return []string{"ADD", "DEL"}[i%2] })
-			if links := strings.Count(run(t, all[0], "ip -br link"), plugin.HostEndPrefix); links != pods/2 {
+			if links := strings.Count(run(t, &s, all[0], "ip -br link"), plugin.HostEndPrefix); links != pods/2 {
 				t.Errorf("%d host ends, want %d", links, pods/2)
 			}
 			each(func(int) string { return "DEL" })

@@ -120,8 +120,24 @@ func (a *attachment) lookAtAddresses(r *plugin.Request) error {
 			return fmt.Errorf("look at the pod: %w", err)
 		}
 	}
+	if r.Verb == "CHECK" {
+		if err := missing(r, all); err != nil {
+			return err
+		}
+	}
 	a.addrs, err = underlay.Sound(a.node, a.eth, all)
 	return err
+}
+
+// missing tells which address of the result the interface has not: without the last of a family the plan has nothing of
+// that family, so nothing else would tell.
+func missing(r *plugin.Request, have []routing.Address) error {
+	for _, want := range r.PodAddresses() {
+		if !slices.ContainsFunc(have, func(a routing.Address) bool { return a.Prefix.Addr() == want.Addr() }) {
+			return plugin.Errorf(plugin.CodeCheck, "address is missing: %s on %s", want, r.IfName)
+		}
+	}
+	return nil
 }
 
 func (a *attachment) lookForConflict(addrs []routing.Address, o acd.Options) error {
@@ -189,7 +205,9 @@ func (a *attachment) lookAtPair(*plugin.Request) error {
 	for _, u := range others(host, a.user) {
 		a.before = append(a.before, u.ifName)
 	}
-	a.first = host.Alias == a.owner.Alias || host.Alias == "" && len(a.before) == 0
+	a.first = host.Alias == a.owner.Alias || !isOwner(host.Alias) && !slices.ContainsFunc(a.before, func(other string) bool {
+		return underlay.Before(other, a.eth.Name)
+	})
 	if len(a.before) > 0 { // a pair of another MTU would be made anew, and theirs goes with it
 		a.mtu = host.MTU
 	}
