@@ -1,30 +1,27 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"slices"
+	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
-// crowd is how many pods, or links, are on the nodes of which veth has its bars.
-func (b *bench) crowd() int { return b.pods[len(b.pods)-1] }
-
-// vethAlone measures ADD and DEL of veth while no pod is there, on this node or another.
-func (b *bench) vethAlone(n *node) (scaleResult, error) {
-	res := scaleResult{Name: "none"}
-	b.say("ADD and DEL of veth without pods")
-	for range b.runs {
-		if err := b.addDel(b.others[0], n, &res.Add, &res.Del); err != nil {
-			return res, err
-		}
-	}
-	return res, nil
+// A crowd is where veth is measured: nodes with nothing, with many pods, and with many links that are nobody's.
+type crowd struct {
+	*bench
+	veth               contender
+	empty, pods, links *node
+	size               int // how many
 }
 
-// vethCrowded measures ADD and DEL of veth on a node with nothing, on one with many pods and on one with many links that
-// are nobody's, taking turns. The kernel has all of them, and those that earlier measurements have left.
-func (b *bench) vethCrowded(empty *node) ([]scaleResult, error) {
+// newCrowd makes the nodes while few files are open: the nftables library waits by select(2).
+func (b *bench) newCrowd(veth entrant) (*crowd, error) {
 	pods, err := newNode(b.macvlan)
 	if err != nil {
 		return nil, err
@@ -33,18 +30,35 @@ func (b *bench) vethCrowded(empty *node) ([]scaleResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := b.populate(b.others[0], pods, b.crowd()); err != nil {
+	return &crowd{b, veth.contender, veth.node, pods, links, b.pods[len(b.pods)-1]}, nil
+}
+
+// measure measures ADD and DEL on the nodes with nothing and with many links, taking turns, and then on those with nothing
+// and with many pods. The pods are gone at the end.
+func (c *crowd) measure() ([]scaleResult, error) {
+	if err := c.links.addLinks(c.size); err != nil {
 		return nil, err
 	}
-	if err := links.addLinks(b.crowd()); err != nil {
+	c.say("ADD and DEL of veth with none, and with %d links", c.size)
+	first, err := c.inTurns([]*node{c.empty, c.links}, scaleResult{Name: "none"}, scaleResult{Name: count(c.size) + " links"})
+	if err != nil {
 		return nil, err
 	}
-	nodes := []*node{empty, pods, links}
-	res := []scaleResult{{Name: "none, beside the others"}, {Name: count(b.crowd()) + " pods", Pods: b.crowd()}, {Name: count(b.crowd()) + " links"}}
-	b.say("ADD and DEL of veth with %d pods, and with %[1]d links", b.crowd())
-	for range b.runs {
+	if err := c.populate(c.veth, c.pods, c.size); err != nil {
+		return nil, err
+	}
+	c.say("ADD and DEL of veth with %d pods", c.size)
+	second, err := c.inTurns([]*node{c.empty, c.pods}, scaleResult{Name: "none, beside the pods"}, scaleResult{Name: count(c.size) + " pods", Pods: c.size})
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(first, second), c.pods.free()
+}
+
+func (c *crowd) inTurns(nodes []*node, res ...scaleResult) ([]scaleResult, error) {
+	for range c.runs {
 		for i, n := range nodes {
-			if err := b.addDel(b.others[0], n, &res[i].Add, &res[i].Del); err != nil {
+			if err := c.addDel(c.veth, n, &res[i].Add, &res[i].Del); err != nil {
 				return nil, err
 			}
 		}
@@ -67,4 +81,28 @@ func (n *node) addLinks(links int) error {
 		}
 	}
 	return nil
+}
+
+// free gives up the namespaces of the node's pods, and waits until the kernel has done away with them: it is busy with
+// that for seconds.
+func (n *node) free() error {
+	for _, p := range n.made {
+		if err := unix.Close(int(p)); err != nil {
+			return fmt.Errorf("close a pod's namespace: %w", err)
+		}
+	}
+	n.made = nil
+	for deadline := time.Now().Add(time.Minute); ; <-time.After(100 * time.Millisecond) {
+		links, err := n.rt.LinkList()
+		switch {
+		case errors.Is(err, netlink.ErrDumpInterrupted): // they are going right now
+		case err != nil:
+			return fmt.Errorf("ip link: %w", err)
+		case len(links) <= 3: // lo, and both wires
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%d links are there a minute after their pods: %w", len(links), os.ErrDeadlineExceeded)
+		}
+	}
 }

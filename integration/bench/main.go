@@ -117,18 +117,16 @@ func (b *bench) all() (*results, error) {
 	if res.Bursts, err = b.atOnce(empty); err != nil {
 		return nil, err
 	}
-	none, err := b.vethAlone(plugins[1].node)
+	crowd, err := b.newCrowd(plugins[1])
 	if err != nil {
+		return nil, err
+	}
+	if res.Veth, err = crowd.measure(); err != nil {
 		return nil, err
 	}
 	if res.Scale, err = b.scale(empty); err != nil {
 		return nil, err
 	}
-	crowded, err := b.vethCrowded(plugins[1].node)
-	if err != nil {
-		return nil, err
-	}
-	res.Veth = append([]scaleResult{none}, crowded...)
 	res.judge()
 	return res, nil
 }

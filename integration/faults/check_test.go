@@ -142,22 +142,23 @@ func TestMutationsOfNothing(t *testing.T) {
 // TestCheckRightAfterAdd, as CRI-O does, a thousand times, with many pods at once, and after an ADD that found everything
 // as after one that made it.
 func TestCheckRightAfterAdd(t *testing.T) {
-	t.Parallel()
-	const workers, rounds, adds = 8, 25, 5
-	s := &Subjects[0]
-	n := alone(t, s).N1
-	var running sync.WaitGroup
-	for i := range workers {
-		p := plugged(t, n, i)
-		running.Go(func() {
-			for range rounds {
-				for range adds {
-					add(t, s, p)
-					check(t, s, p)
+	eachPlugin(t, func(t *testing.T, s *Subject) {
+		t.Helper()
+		const workers, rounds, adds = 8, 25, 5
+		n := alone(t, s).N1
+		var running sync.WaitGroup
+		for i := range workers {
+			p := plugged(t, n, i)
+			running.Go(func() {
+				for range rounds {
+					for range adds {
+						add(t, s, p)
+						check(t, s, p)
+					}
+					del(t, s, p)
 				}
-				del(t, s, p)
-			}
-		})
-	}
-	running.Wait()
+			})
+		}
+		running.Wait()
+	})
 }

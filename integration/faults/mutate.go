@@ -132,7 +132,7 @@ func (b *breaker) rule(selector string) {
 	says := "rule is missing: " + b.ip + "rule  " + selector
 	b.add("removed", b.ip+"rule del "+selector, says)
 	other := regexp.MustCompile(`(lookup|goto) \S+|nop`).ReplaceAllString(selector, "lookup 9999")
-	if b.in == "" && strings.Contains(selector, " iif ") {
+	if b.in == "" && strings.Contains(selector, " iif ") || strings.Contains(selector, " from ") {
 		says = " 9999" // CHECK takes the table from the rule, and misses the routes in that one
 	}
 	b.add("altered", b.ip+"rule del "+selector+" && "+b.in+b.ip+"rule add "+other+" protocol kernel", says)

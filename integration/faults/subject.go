@@ -29,6 +29,10 @@ type Subject struct {
 	// Kept are the lines of a pod's Dump that stay in a pod that lives on: they name nothing but its own interfaces, or
 	// are settings.
 	Kept *regexp.Regexp
+	// Another makes the configuration that of another network, beside the name.
+	Another func(config map[string]any)
+	// LeftOut are the tests, and the cases of tests, that say nothing about the plugin, and why.
+	LeftOut map[string]string
 	// ByProgram tells that other programs write the firewall, as iptables(8) does.
 	ByProgram bool
 }
@@ -59,6 +63,7 @@ func vethHost(firewall, variant string) Subject {
 			{"ipMasq false", func(config map[string]any) { config["ipMasq"] = false }},
 			{"ipMasq true", func(config map[string]any) { config["ipMasq"] = true }},
 		},
+		Another: func(config map[string]any) { config["serviceMark"], config["nodePortMark"] = "0x100000", "0x200000" },
 		Shared: regexp.MustCompile(`^rule6? (512: from all fwmark 0x2000/0x2000 lookup main|` +
 			`1022: from all fwmark 0x1000/0x1000 goto 1024( \[unresolved\])?|1023: from all fwmark 0/0x1000 goto 1025|1025: from all nop)$|` +
 			`^nft inet veth-host-cni0: |^ip6?tables-(nft|legacy) (mangle|nat|filter): (-P |.*VETH-HOST-\d+-)`),
@@ -88,6 +93,17 @@ func vethOnly(firewall, variant string) Subject {
 			{"with addresses of its own", func(config map[string]any) {
 				config["mac_prefix"], config["veth_link_address"] = "0a:1b", []any{"169.254.7.7", "fe80::7"}
 			}},
+		},
+		Another: func(map[string]any) {},
+		LeftOut: map[string]string{
+			"TestTakenAway/the pod's rules on the node":                     "it has none",
+			"TestTakenAway/all rules, as a restart of systemd-networkd may": "it has none on the node",
+			"TestCheckFinds of net1":                                        "the lines of a later interface are broken one by one in TestCheck of plugin/veth",
+			"TestAfterOtherPlugins/tuning of rp_filter":                     "rp_filter of the pod's interface is a key of its own",
+			"TestTableTaken":                     "it has no table on the node",
+			"TestGCGoesOn":                       "lo, which the kernel does not delete, is no veth, and so never its own",
+			"TestStatus":                         "it has no hostInterface: TestStatus of plugin/veth",
+			"TestRaceInOneNetns/two attachments": "another container's id is how a runtime attaches a pod's later interface: TestLesson07 of plugin/veth",
 		},
 		Shared: regexp.MustCompile(`^nft inet veth\.cni0: |^ip6?tables-(nft|legacy) (mangle|nat|filter): (-P |.*VETH-\d+-)`),
 		Kept:   regexp.MustCompile(`^(nft inet veth|ip6?tables-(nft|legacy) (mangle|nat|filter)): |^sysctl net/ipv[46]/conf/(all|default|eth0)/`),

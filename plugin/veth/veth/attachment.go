@@ -174,7 +174,7 @@ func (a *attachment) lookAtMAC() error {
 
 // lookAtPair finds the pair that the pod has from an earlier attachment, or makes sure that the name of its end is
 // free.
-func (a *attachment) lookAtPair(*plugin.Request) error {
+func (a *attachment) lookAtPair(r *plugin.Request) error {
 	eth, err := a.eth.Attrs()
 	if err != nil {
 		return err
@@ -208,7 +208,9 @@ func (a *attachment) lookAtPair(*plugin.Request) error {
 	a.first = host.Alias == a.owner.Alias || !isOwner(host.Alias) && !slices.ContainsFunc(a.before, func(other string) bool {
 		return underlay.Before(other, a.eth.Name)
 	})
-	if len(a.before) > 0 { // a pair of another MTU would be made anew, and theirs goes with it
+	// A pair of another MTU would be made anew, and that of other users goes with it. CHECK does not mind that a later
+	// plugin has given the pod's interface another.
+	if len(a.before) > 0 || r.Verb == "CHECK" && host.MTU == end.MTU {
 		a.mtu = host.MTU
 	}
 	if !a.first {
