@@ -53,41 +53,41 @@ func TestGC(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				network := func(*lab.Conflist) {}
-				s := s.With(func(c *lab.Conflist) { network(c) })
-				n := alone(t, s).N1
+				two := s.With(func(c *lab.Conflist) { network(c) }) // networks
+				n := alone(t, two).N1
 				pods := map[string]*lab.Pod{"a": plugged(t, n, 0), "b": plugged(t, n, 1)}
 				for _, p := range pods {
-					add(t, s, p)
+					add(t, two, p)
 				}
 				network = func(c *lab.Conflist) {
 					c.Name = "cni1"
 					s.Another(c.Plugin(s.Type()))
 				}
 				other := plugged(t, n, 2)
-				add(t, s, other)
-				otherEnd := hostEnd(s, other)
+				add(t, two, other)
+				otherEnd := hostEnd(two, other)
 				network = func(*lab.Conflist) {}
 				// A pod that has died without a DEL.
 				dead := plugged(t, n, 3)
-				add(t, s, dead)
-				deadEnd := hostEnd(s, dead)
-				run(t, s, dead, "ip link del HOST")
+				add(t, two, dead)
+				deadEnd := hostEnd(two, dead)
+				run(t, two, dead, "ip link del HOST")
 				// What is nobody's of ours, though it looks like it.
-				run(t, s, dead, "ip link add vethstranger type veth peer name x; ip rule add pref 1024 iif somebody lookup 701")
-				shared := sharedOf(s, dump(t, n.Namespace))
+				run(t, two, dead, "ip link add vethstranger type veth peer name x; ip rule add pref 1024 iif somebody lookup 701")
+				shared := sharedOf(two, dump(t, n.Namespace))
 
 				for range 2 {
-					if out, err := gc(t, s, n, c.list(pods["a"], pods["b"]), c.absent); err != nil || len(out) > 0 {
+					if out, err := gc(t, two, n, c.list(pods["a"], pods["b"]), c.absent); err != nil || len(out) > 0 {
 						t.Errorf("GC: %v, printed %q", err, out)
 					}
 				}
 				after := dump(t, n.Namespace)
 				for name, p := range pods {
-					left := strings.Contains(after.String(), hostEnd(s, p))
+					left := strings.Contains(after.String(), hostEnd(two, p))
 					if want := slices.Contains(c.keeps, name); left != want {
 						t.Errorf("%s is there: %t", name, left)
 					} else if want {
-						check(t, s, p)
+						check(t, two, p)
 					}
 				}
 				for _, stranger := range []string{"link vethstranger", "iif somebody"} {
@@ -98,7 +98,7 @@ func TestGC(t *testing.T) {
 				if !strings.Contains(after.String(), otherEnd) || strings.Contains(after.String(), deadEnd) {
 					t.Errorf("the other network's pod must stay, and the dead one go:\n%s", after)
 				}
-				same(t, "what pods share", shared, sharedOf(s, after))
+				same(t, "what pods share", shared, sharedOf(two, after))
 			})
 		}
 	})
@@ -158,9 +158,9 @@ func TestGCRefused(t *testing.T) {
 				t.Parallel()
 				before, _ := fresh(t, s)
 				n, a, b := two(t)
-				o, err := s.Trace("GC", a, Refuse, at+1)
+				refused, err := s.Trace("GC", a, Refuse, at+1)
 				must(t, err)
-				f, err := ParseFailure(o.Stdout)
+				f, err := ParseFailure(refused.Stdout)
 				must(t, err)
 				if !strings.HasPrefix(f.Msg, "ip ") || !strings.Contains(f.Msg, "cannot allocate memory") {
 					t.Errorf("GC says %+v", *f)

@@ -41,12 +41,12 @@ func TestLogLines(t *testing.T) {
 			t.Run(level, func(t *testing.T) {
 				t.Parallel()
 				file := filepath.Join(t.TempDir(), "deep", "veth-host.log")
-				s := logged(s, file, map[string]any{"log_level": level})
-				p := plugged(t, alone(t, s).N1, 0)
-				changes := len(planOf(t, s, p, s.Plugin.Add))
+				at := logged(s, file, map[string]any{"log_level": level})
+				p := plugged(t, alone(t, at).N1, 0)
+				changes := len(planOf(t, at, p, at.Plugin.Add))
 				for _, verb := range []string{"ADD", "CHECK", "DEL"} {
 					_ = os.Remove(file)
-					_, err := p.Node.Plugin(s.Type(), s.Request(p), append(p.Variables(verb), "CNI_ARGS=K8S_POD_NAME=web-0", "TRACEPARENT=00-"+trace+"-00f067aa0ba902b7-01")...)
+					_, err := p.Node.Plugin(at.Type(), at.Request(p), append(p.Variables(verb), "CNI_ARGS=K8S_POD_NAME=web-0", "TRACEPARENT=00-"+trace+"-00f067aa0ba902b7-01")...)
 					must(t, err)
 					var done, changed int
 					for line := range strings.Lines(read(t, file)) {
@@ -72,7 +72,7 @@ func TestLogLines(t *testing.T) {
 					}
 				}
 				must(t, os.Remove(file))
-				_, err := p.Node.Plugin(s.Type(), s.Request(p), append(p.Variables("ADD"), "TRACEPARENT=hello")...)
+				_, err := p.Node.Plugin(at.Type(), at.Request(p), append(p.Variables("ADD"), "TRACEPARENT=hello")...)
 				must(t, err)
 				if text := read(t, file); strings.Contains(text, "trace_id") || strings.Contains(text, "hello") {
 					t.Errorf("a trace of nothing: %s", text)

@@ -94,8 +94,8 @@ func Mutations(line string) ([]Mutation, error) {
 	case "link property": // "ip link property add dev NAME altname ALTNAME"
 		b.add("removed", "ip link property del dev "+words[5]+" altname "+words[7], "interface "+words[5]+" has no altname "+words[7])
 	case "addr replace": // "ip addr replace ADDR dev NAME …"
-		address, rest, _ := strings.Cut(rest, " dev ")
-		dev, _, _ := strings.Cut(rest, " ")
+		address, by, _ := strings.Cut(rest, " dev ")
+		dev, _, _ := strings.Cut(by, " ")
 		b.add("removed", b.ip+"addr del "+address+" dev "+dev, "address is missing: "+address+" on "+dev)
 	default:
 		switch {
