@@ -33,7 +33,7 @@ func (a *AltName) Apply() error {
 			return nil
 		}
 	}
-	a.added = a.added || err == nil
+	a.added = a.added || done(err)
 	return err
 }
 

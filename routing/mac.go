@@ -49,13 +49,11 @@ func (m *LinkMAC) Apply() error {
 	if err != nil || bytes.Equal(attrs.MAC, m.MAC) {
 		return err
 	}
-	if err := m.Link.setMAC(m.MAC); err != nil {
-		return err
-	}
-	if m.was == nil {
+	err = m.Link.setMAC(m.MAC)
+	if done(err) && m.was == nil {
 		m.was = attrs.MAC
 	}
-	return nil
+	return err
 }
 
 // Verify tells whether the interface has the address.

@@ -19,6 +19,9 @@ type Neigh struct {
 	Addr netip.Addr
 	Dev  *Link
 	MAC  net.HardwareAddr
+	// There says that an earlier change has made it, as a rule: a look comes first, so that Revert, after an answer that
+	// got lost, knows what was there before.
+	There bool
 
 	added bool
 }
@@ -31,6 +34,9 @@ func (n *Neigh) String() string {
 // Apply writes the neighbour over whatever is known of the address on that interface. One that is there as described
 // stays as it is, and Revert leaves it: another may have written it.
 func (n *Neigh) Apply() error {
+	if n.There && n.Verify() == nil {
+		return nil
+	}
 	err := n.write(unix.NLM_F_EXCL)
 	if errors.Is(err, fs.ErrExist) {
 		if n.Verify() == nil {
@@ -38,7 +44,7 @@ func (n *Neigh) Apply() error {
 		}
 		err = n.write(unix.NLM_F_REPLACE)
 	}
-	n.added = n.added || err == nil
+	n.added = n.added || done(err)
 	return err
 }
 

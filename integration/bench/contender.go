@@ -23,10 +23,11 @@ type contender struct {
 	bin    string         // comes first in its PATH
 }
 
-// contenders are the plugin with nftables, the floor under it, and others: the plugin with both variants of iptables,
-// and the reference plugin that does nearest to the same.
+// contenders are veth-host with nftables, the floor under it, and others: veth, which comes first, veth-host with both
+// variants of iptables, and the reference plugin that does nearest to the same.
 func contenders(bin, tools, tiny string) (bare, vethHost contender, others []contender) {
 	ours, ptp := filepath.Join(bin, "veth-host"), filepath.Join(tools, "ptp")
+	others = []contender{{Name: "veth", path: filepath.Join(bin, "veth"), config: vethConfig(filepath.Join(tiny, "veth.log")), ifName: "eth0"}}
 	for _, variant := range []string{"nft", "legacy"} {
 		others = append(others, contender{
 			Name: "veth-host, iptables-" + variant, path: ours, config: vethHostConfig("iptables"), ifName: "eth0",
@@ -66,6 +67,18 @@ func vethHostConfig(firewall string) func(*pod) any {
 			"hostInterface": hostInterface, "containerInterface": "veth0",
 			"ipMasq": true, "serviceCidr": "172.20.252.0/22", "firewall": firewall,
 			"prevResult": p.prev,
+		}
+	}
+}
+
+// vethConfig keeps the log that veth has unless it is told otherwise, in a file of its own.
+func vethConfig(log string) func(*pod) any {
+	return func(p *pod) any {
+		return map[string]any{
+			"cniVersion": cniVersion, "name": "cni0", "type": "veth", "firewall": "nftables",
+			"service_hijack_subnet": []any{"172.20.252.0/22"}, "overlay_hijack_subnet": []any{"10.240.0.0/12"},
+			"log_options": map[string]any{"log_file": log},
+			"prevResult":  p.prev,
 		}
 	}
 }

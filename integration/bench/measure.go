@@ -25,7 +25,7 @@ type bench struct {
 	tiny    string              // directory of the programs that buildTiny makes
 
 	bare, vethHost contender
-	others         []contender // veth-host by iptables, and the reference plugin; each on a node of its own
+	others         []contender // veth, veth-host by iptables, and the reference plugin; each on a node of its own
 	say            func(format string, args ...any)
 }
 
@@ -297,7 +297,7 @@ func (b *bench) scale(empty *node) ([]scaleResult, error) {
 		}
 	}
 	for i, n := range nodes[1:] {
-		if err := b.populate(n, b.pods[i]); err != nil {
+		if err := b.populate(b.vethHost, n, b.pods[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -324,15 +324,15 @@ func (b *bench) scale(empty *node) ([]scaleResult, error) {
 	return append([]scaleResult{alone}, res...), nil
 }
 
-// populate gives the node real pods, through the plugin.
-func (b *bench) populate(n *node, pods int) error {
+// populate gives the node real pods, through a plugin.
+func (b *bench) populate(c contender, n *node, pods int) error {
 	start := time.Now()
 	for range pods {
 		p, err := n.newPod()
 		if err != nil {
 			return err
 		}
-		if _, err := b.vethHost.run("ADD", p); err != nil {
+		if _, err := c.run("ADD", p); err != nil {
 			return err
 		}
 	}

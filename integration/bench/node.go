@@ -37,7 +37,8 @@ type node struct {
 	launcher   *launcher
 	parent     int // index of hostInterface
 	mode       netlink.MacvlanMode
-	pods       uint32 // made so far
+	pods       uint32      // made so far
+	made       []namespace // of those pods
 }
 
 // newNode makes the namespaces of a node and of its client, the wire between them, and what every node of a cluster
@@ -149,6 +150,7 @@ func (n *node) newPod() (*pod, error) {
 	if p.ns, err = newNamespace(); err != nil {
 		return nil, err
 	}
+	n.made = append(n.made, p.ns)
 	eth0 := &netlink.Macvlan{
 		Mode: n.mode,
 		LinkAttrs: netlink.LinkAttrs{

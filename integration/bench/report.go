@@ -62,6 +62,13 @@ func (r *results) markdown(w io.Writer) error {
 	for _, s := range r.Scale {
 		row(&out, s.Name, s.Add.String(), s.Del.String(), s.Forwarding.String(), s.Forwarding.percent(r.Scale[1].Forwarding))
 	}
+	out.WriteString("\n")
+
+	row(&out, "veth, on the node", "ADD", "DEL")
+	row(&out, "---", "---", "---")
+	for _, s := range r.Veth {
+		row(&out, s.Name, s.Add.String(), s.Del.String())
+	}
 	_, err := io.WriteString(w, out.String())
 	return err
 }

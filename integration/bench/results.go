@@ -17,6 +17,7 @@ type results struct {
 	Status    samples         `json:"status"` // of a node that has had a pod
 	Bursts    []burstResult   `json:"bursts"`
 	Scale     []scaleResult   `json:"scale"`
+	Veth      []scaleResult   `json:"veth"` // by what is on the node: nothing, links; and nothing, pods, while there are pods
 	Verdicts  []verdict       `json:"verdicts"`
 }
 
@@ -129,4 +130,9 @@ func (r *results) judge() {
 	r.atMost("peak RSS", float64(ours.RSS)/1e6, 6, "MB")
 	r.atMost("binary", float64(ours.Size)/1e6, 4, "MB")
 	r.atMost("forwarding lost "+with, 100*(1-most.Forwarding.ratio(beside.Forwarding)), 3, "%")
+
+	veth, none, links, pods := r.Processes[2], r.Veth[0], r.Veth[1], r.Veth[3]
+	r.ratio("veth: ADD p50", "a bare Go process", veth.Add.p(50), bare.Add.p(50), 5)
+	r.ratio("veth: ADD p50 with "+pods.Name, "with none", pods.Add.p(50), none.Add.p(50), 1.5)
+	r.ratio("veth: ADD p50 with "+links.Name, "with none", links.Add.p(50), none.Add.p(50), 1.5)
 }

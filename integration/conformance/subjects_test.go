@@ -68,12 +68,19 @@ var subjects = []subject{
 		name: "veth-host", file: "conflist/examples/macvlan-dual-stack.conflist",
 		known: [][]known{{
 			{Noted, "a known limit: one attachment in a pod", []string{"ADD/a second attachment of the container", "callers/Multus"}},
-			{
-				Noted, "the rules of the firewall and the settings stay in a pod that lives on: they name nothing but its own interfaces",
-				[]string{"DEL/the container is as it was"},
-			},
-			{Noted, "its code is 7 for all that is wrong with a configuration", []string{"input/unknown key"}},
-		}},
+		}, settingsStay, oneCode},
+	},
+	{
+		name: "veth",
+		conf: `{ "cniVersion": "1.0.0", "name": "macvlan-standalone", "plugins": [
+			{ "type": "macvlan", "master": "enp1s0", "ipam": {
+				"type": "host-local", "routes": [{ "dst": "0.0.0.0/0" }, { "dst": "::/0" }],
+				"ranges": [[{ "subnet": "10.10.20.0/24", "rangeStart": "10.10.20.50", "gateway": "10.10.20.1" }], [{ "subnet": "fd20::/64", "rangeStart": "fd20::50", "gateway": "fd20::1" }]]
+			} },
+			{ "type": "veth", "firewall": "nftables", "log_options": { "log_file": "/dev/null" },
+				"service_hijack_subnet": ["172.96.0.0/18", "2001:4860:fd00::/108"], "overlay_hijack_subnet": ["10.240.0.0/12", "fd00:10:244::/96"] }
+		] }`,
+		known: [][]known{settingsStay, oneCode},
 	},
 	{
 		name: "macvlan", reference: true,
@@ -154,6 +161,17 @@ var subjects = []subject{
 		}},
 	},
 }
+
+// What the plugins of this project have in common.
+var (
+	settingsStay = []known{{
+		Noted, "the rules of the firewall and the settings stay in a pod that lives on: they name nothing but its own interfaces",
+		[]string{"DEL/the container is as it was"},
+	}}
+	oneCode = []known{
+		{Noted, "its code is 7 for all that is wrong with a configuration", []string{"input/unknown key"}},
+	}
+)
 
 // What several of the reference plugins have in common.
 var (

@@ -112,6 +112,7 @@ func routeChange(m []byte) string {
 	}
 	object, ok := map[uint16]string{
 		unix.RTM_NEWLINK: "LINK", unix.RTM_NEWADDR: "ADDR", unix.RTM_NEWROUTE: "ROUTE", unix.RTM_NEWNEIGH: "NEIGH", unix.RTM_NEWRULE: "RULE",
+		unix.RTM_NEWLINKPROP: "LINKPROP",
 	}[kind-verb]
 	if !ok {
 		object = fmt.Sprint(kind - verb)

@@ -2,7 +2,6 @@ package faults
 
 import (
 	"encoding/json"
-	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -19,18 +18,18 @@ import (
 func TestCheckFinds(t *testing.T) {
 	eachSubject(t, func(t *testing.T, s *Subject) {
 		t.Helper()
-		for _, ipMasq := range []bool{true, false} {
-			if ipMasq && s.ByProgram {
+		for i, v := range s.Variants {
+			if i > 0 && s.ByProgram {
 				continue // no other kinds of rules
 			}
-			t.Run(fmt.Sprintf("ipMasq %t", ipMasq), func(t *testing.T) {
+			t.Run(v.Name, func(t *testing.T) {
 				t.Parallel()
 				s := s
 				if s.ByProgram {
 					alike := *s // the families have the same rules
 					s, alike.Options.Stack = &alike, lab.OnlyIPv4
 				}
-				s = s.With(func(c *lab.Conflist) { c.Plugin(s.Type())["ipMasq"] = ipMasq })
+				s = s.With(func(c *lab.Conflist) { v.Edit(c.Plugin(s.Type())) })
 				n := alone(t, s).N1
 				p := plugged(t, n, 0)
 				for _, m := range mutations(t, s, p) {
@@ -143,22 +142,23 @@ func TestMutationsOfNothing(t *testing.T) {
 // TestCheckRightAfterAdd, as CRI-O does, a thousand times, with many pods at once, and after an ADD that found everything
 // as after one that made it.
 func TestCheckRightAfterAdd(t *testing.T) {
-	t.Parallel()
-	const workers, rounds, adds = 8, 25, 5
-	s := &Subjects[0]
-	n := alone(t, s).N1
-	var running sync.WaitGroup
-	for i := range workers {
-		p := plugged(t, n, i)
-		running.Go(func() {
-			for range rounds {
-				for range adds {
-					add(t, s, p)
-					check(t, s, p)
+	eachPlugin(t, func(t *testing.T, s *Subject) {
+		t.Helper()
+		const workers, rounds, adds = 8, 25, 5
+		n := alone(t, s).N1
+		var running sync.WaitGroup
+		for i := range workers {
+			p := plugged(t, n, i)
+			running.Go(func() {
+				for range rounds {
+					for range adds {
+						add(t, s, p)
+						check(t, s, p)
+					}
+					del(t, s, p)
 				}
-				del(t, s, p)
-			}
-		})
-	}
-	running.Wait()
+			})
+		}
+		running.Wait()
+	})
 }

@@ -60,6 +60,8 @@ func named(t *testing.T, o *Outcome, failed Change, reason string) {
 	command := "ip "
 	var codes []uint
 	switch what := failed.What; {
+	case strings.HasSuffix(what, "LINKPROP"), strings.HasSuffix(what, "ADDR"):
+		codes = []uint{101}
 	case strings.HasSuffix(what, "LINK"): // of InetConf too, which is a line of sysctl
 		command, codes = "", []uint{101, 105}
 	case strings.HasSuffix(what, "ROUTE"):

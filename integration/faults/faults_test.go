@@ -23,6 +23,30 @@ func eachSubject(t *testing.T, test func(t *testing.T, s *Subject)) {
 	}
 }
 
+// eachPlugin runs a test for every plugin, with the backend that is a plugin's own work, at the same time.
+func eachPlugin(t *testing.T, test func(t *testing.T, s *Subject)) {
+	t.Helper()
+	name := t.Name()
+	for _, s := range Subjects {
+		if s.ByProgram {
+			continue
+		}
+		t.Run(s.Name, func(t *testing.T) {
+			t.Parallel()
+			s.takesIn(t, name)
+			test(t, &s)
+		})
+	}
+}
+
+// takesIn skips a test, or a case of one, that is left out for the subject.
+func (s *Subject) takesIn(t *testing.T, name string) {
+	t.Helper()
+	if why, out := s.LeftOut[name]; out {
+		t.Skip("left out: ", why)
+	}
+}
+
 // alone builds a node of the subject that is closed after the test.
 func alone(t *testing.T, s *Subject) *lab.World {
 	t.Helper()

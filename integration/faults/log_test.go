@@ -16,9 +16,8 @@ import (
 	"underlay-cni/integration/lab"
 )
 
-// logged is the first subject with log_options.
-func logged(file string, options map[string]any) *Subject {
-	s := &Subjects[0]
+// logged is a subject with log_options.
+func logged(s *Subject, file string, options map[string]any) *Subject {
 	return s.With(func(c *lab.Conflist) {
 		o := map[string]any{"log_file": file}
 		maps.Copy(o, options)
@@ -35,65 +34,70 @@ func read(t *testing.T, file string) string {
 
 // TestLogLines: one a verb, one a change at debug, and the trace of a caller that has one.
 func TestLogLines(t *testing.T) {
-	const trace = "4bf92f3577b34da6a3ce929d0e0e4736"
-	for level, wantChanges := range map[string]bool{"debug": true, "info": false} {
-		t.Run(level, func(t *testing.T) {
-			t.Parallel()
-			file := filepath.Join(t.TempDir(), "deep", "veth-host.log")
-			s := logged(file, map[string]any{"log_level": level})
-			p := plugged(t, alone(t, s).N1, 0)
-			changes := len(planOf(t, s, p, s.Plugin.Add))
-			for _, verb := range []string{"ADD", "CHECK", "DEL"} {
-				_ = os.Remove(file)
-				_, err := p.Node.Plugin(s.Type(), s.Request(p), append(p.Variables(verb), "CNI_ARGS=K8S_POD_NAME=web-0", "TRACEPARENT=00-"+trace+"-00f067aa0ba902b7-01")...)
+	eachPlugin(t, func(t *testing.T, s *Subject) {
+		t.Helper()
+		const trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+		for level, wantChanges := range map[string]bool{"debug": true, "info": false} {
+			t.Run(level, func(t *testing.T) {
+				t.Parallel()
+				file := filepath.Join(t.TempDir(), "deep", "veth-host.log")
+				at := logged(s, file, map[string]any{"log_level": level})
+				p := plugged(t, alone(t, at).N1, 0)
+				changes := len(planOf(t, at, p, at.Plugin.Add))
+				for _, verb := range []string{"ADD", "CHECK", "DEL"} {
+					_ = os.Remove(file)
+					_, err := p.Node.Plugin(at.Type(), at.Request(p), append(p.Variables(verb), "CNI_ARGS=K8S_POD_NAME=web-0", "TRACEPARENT=00-"+trace+"-00f067aa0ba902b7-01")...)
+					must(t, err)
+					var done, changed int
+					for line := range strings.Lines(read(t, file)) {
+						want := fmt.Sprintf(" verb=%s network=cni0 container=%s ifname=eth0 trace_id=%s ", verb, p.ContainerID(), trace)
+						if !strings.Contains(line, want) {
+							t.Errorf("%q has not %q", line, want)
+						}
+						switch {
+						case regexp.MustCompile(`^time=\S+ level=INFO msg=done .* took=\S+ netns=/proc/\S+ args="K8S_POD_NAME=web-0"\n$`).MatchString(line):
+							done++
+						case regexp.MustCompile(`^time=\S+ level=DEBUG msg=change .* line="(nsenter \S+ )?(ip|sysctl|nft) .*"\n$`).MatchString(line):
+							changed++
+						default:
+							t.Errorf("what is this: %q", line)
+						}
+					}
+					want := 0
+					if verb == "ADD" && wantChanges {
+						want = changes
+					}
+					if done != 1 || verb != "DEL" && changed != want || (changed > 0) != (wantChanges && verb != "CHECK") {
+						t.Errorf("%s: %d lines of the verb, %d of changes, want %d", verb, done, changed, want)
+					}
+				}
+				must(t, os.Remove(file))
+				_, err := p.Node.Plugin(at.Type(), at.Request(p), append(p.Variables("ADD"), "TRACEPARENT=hello")...)
 				must(t, err)
-				var done, changed int
-				for line := range strings.Lines(read(t, file)) {
-					want := fmt.Sprintf(" verb=%s network=cni0 container=%s ifname=eth0 trace_id=%s ", verb, p.ContainerID(), trace)
-					if !strings.Contains(line, want) {
-						t.Errorf("%q has not %q", line, want)
-					}
-					switch {
-					case regexp.MustCompile(`^time=\S+ level=INFO msg=done .* took=\S+ netns=/proc/\S+ args="K8S_POD_NAME=web-0"\n$`).MatchString(line):
-						done++
-					case regexp.MustCompile(`^time=\S+ level=DEBUG msg=change .* line="(nsenter \S+ )?(ip|sysctl|nft) .*"\n$`).MatchString(line):
-						changed++
-					default:
-						t.Errorf("what is this: %q", line)
-					}
+				if text := read(t, file); strings.Contains(text, "trace_id") || strings.Contains(text, "hello") {
+					t.Errorf("a trace of nothing: %s", text)
 				}
-				want := 0
-				if verb == "ADD" && wantChanges {
-					want = changes
-				}
-				if done != 1 || verb != "DEL" && changed != want || (changed > 0) != (wantChanges && verb != "CHECK") {
-					t.Errorf("%s: %d lines of the verb, %d of changes, want %d", verb, done, changed, want)
-				}
-			}
-			must(t, os.Remove(file))
-			_, err := p.Node.Plugin(s.Type(), s.Request(p), append(p.Variables("ADD"), "TRACEPARENT=hello")...)
-			must(t, err)
-			if text := read(t, file); strings.Contains(text, "trace_id") || strings.Contains(text, "hello") {
-				t.Errorf("a trace of nothing: %s", text)
-			}
-		})
-	}
+			})
+		}
+	})
 }
 
 // TestLogOfFailure: the change that failed, what was undone, and the error with its details.
 func TestLogOfFailure(t *testing.T) {
-	t.Parallel()
-	file := filepath.Join(t.TempDir(), "veth-host.log")
-	s := logged(file, nil)
-	p := plugged(t, alone(t, s).N1, 0)
-	_, err := s.Trace("ADD", p, Refuse, 20)
-	must(t, err)
-	text := read(t, file)
-	for _, want := range []string{` level=DEBUG msg=change .* error=".*cannot allocate memory`, ` level=DEBUG msg=undo .* line="ip link add `, ` level=ERROR msg=done .* error=".*cannot allocate memory.*undone: `} {
-		if !regexp.MustCompile(want).MatchString(text) {
-			t.Errorf("no %q in:\n%s", want, text)
+	eachPlugin(t, func(t *testing.T, s *Subject) {
+		t.Helper()
+		file := filepath.Join(t.TempDir(), "veth-host.log")
+		s = logged(s, file, nil)
+		p := plugged(t, alone(t, s).N1, 0)
+		_, err := s.Trace("ADD", p, Refuse, 20)
+		must(t, err)
+		text := read(t, file)
+		for _, want := range []string{` level=DEBUG msg=change .* error=".*cannot allocate memory`, ` level=DEBUG msg=undo .* line="ip link add `, ` level=ERROR msg=done .* error=".*cannot allocate memory.*undone: `} {
+			if !regexp.MustCompile(want).MatchString(text) {
+				t.Errorf("no %q in:\n%s", want, text)
+			}
 		}
-	}
+	})
 }
 
 // TestLogUnwritable: the pod starts all the same, and as fast.
@@ -135,7 +139,7 @@ func TestLogUnwritable(t *testing.T) {
 			t.Parallel()
 			file, err := prepare(t.TempDir())
 			must(t, err)
-			s := logged(file, map[string]any{"log_max_size": 1})
+			s := logged(&Subjects[0], file, map[string]any{"log_max_size": 1})
 			p := plugged(t, alone(t, s).N1, 0)
 			start := time.Now()
 			add(t, s, p)
@@ -154,7 +158,7 @@ func TestLogOfManyProcesses(t *testing.T) {
 	t.Parallel()
 	const workers, rounds, size, most = 50, 16, 1 << 20, 9
 	dir := t.TempDir()
-	s := logged(filepath.Join(dir, "x.log"), map[string]any{"log_max_size": 1, "log_max_count": most, "log_level": "info"})
+	s := logged(&Subjects[0], filepath.Join(dir, "x.log"), map[string]any{"log_max_size": 1, "log_max_count": most, "log_level": "info"})
 	n := alone(t, s).N1
 	p, err := n.NewPod("a")
 	must(t, err)
@@ -228,7 +232,7 @@ func TestLogsGo(t *testing.T) {
 				must(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
 				must(t, os.Chtimes(filepath.Join(dir, name), time.Unix(1, 0), time.Unix(1, 0)))
 			}
-			s := logged(filepath.Join(dir, "x.log"), test.options)
+			s := logged(&Subjects[0], filepath.Join(dir, "x.log"), test.options)
 			if test.full {
 				must(t, os.WriteFile(filepath.Join(dir, "x.log"), make([]byte, 1<<20), 0o600))
 			}

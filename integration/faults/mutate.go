@@ -86,7 +86,17 @@ func Mutations(line string) ([]Mutation, error) {
 	case "link add":
 		b.pair(words)
 	case "link set":
-		b.up(words)
+		if words[4] == "address" {
+			b.add("another", "ip link set "+words[3]+" address 02:00:00:00:00:99", "interface "+words[3]+" has address 02:00:00:00:00:99, not "+words[5])
+		} else {
+			b.up(words)
+		}
+	case "link property": // "ip link property add dev NAME altname ALTNAME"
+		b.add("removed", "ip link property del dev "+words[5]+" altname "+words[7], "interface "+words[5]+" has no altname "+words[7])
+	case "addr replace": // "ip addr replace ADDR dev NAME …"
+		address, by, _ := strings.Cut(rest, " dev ")
+		dev, _, _ := strings.Cut(by, " ")
+		b.add("removed", b.ip+"addr del "+address+" dev "+dev, "address is missing: "+address+" on "+dev)
 	default:
 		switch {
 		case words[0] == "sysctl":
@@ -122,7 +132,7 @@ func (b *breaker) rule(selector string) {
 	says := "rule is missing: " + b.ip + "rule  " + selector
 	b.add("removed", b.ip+"rule del "+selector, says)
 	other := regexp.MustCompile(`(lookup|goto) \S+|nop`).ReplaceAllString(selector, "lookup 9999")
-	if b.in == "" && strings.Contains(selector, " iif ") {
+	if b.in == "" && strings.Contains(selector, " iif ") || strings.Contains(selector, " from ") {
 		says = " 9999" // CHECK takes the table from the rule, and misses the routes in that one
 	}
 	b.add("altered", b.ip+"rule del "+selector+" && "+b.in+b.ip+"rule add "+other+" protocol kernel", says)
@@ -166,8 +176,10 @@ func (b *breaker) sysctls(assignments []string) {
 			other = "0"
 		}
 		b.add(key, "sysctl -qw "+key+"="+other, "sysctl "+key+" is "+other+", not "+value)
-		// Then the kernel takes the addresses off.
-		b.found[len(b.found)-1].Gone = strings.HasSuffix(key, "/eth0/disable_ipv6")
+		if strings.HasSuffix(key, "/eth0/disable_ipv6") { // then the kernel takes the addresses off
+			m := &b.found[len(b.found)-1]
+			m.Gone, m.Says = true, "eth0"
+		}
 	}
 }
 
@@ -217,6 +229,13 @@ func (b *breaker) up(words []string) {
 func (b *breaker) nft() {
 	table, chain, rules := "", "", 0
 	base := false
+	// CHECK names the chain only where the others are as they were.
+	others := func(chain string) string {
+		if strings.Count(b.line, "chain ") == 1 {
+			return "table " + table + " is "
+		}
+		return "table " + table + " has other rules in " + chain
+	}
 	for line := range strings.Lines(b.line) {
 		words := strings.Fields(line)
 		switch {
@@ -227,8 +246,8 @@ func (b *breaker) nft() {
 			b.add("emptied", "nft flush table "+table, "table "+table+" is missing or empty")
 		case words[0] == "chain":
 			chain, rules, base = words[1], 0, false
-			b.add("chain "+chain+" emptied", fmt.Sprintf("nft flush chain %s %s", table, chain), "table "+table+" has other rules in "+chain)
-			b.add("chain "+chain+" has one more", fmt.Sprintf("nft insert rule %s %s counter", table, chain), "table "+table+" has other rules in "+chain)
+			b.add("chain "+chain+" emptied", fmt.Sprintf("nft flush chain %s %s", table, chain), others(chain))
+			b.add("chain "+chain+" has one more", fmt.Sprintf("nft insert rule %s %s counter", table, chain), others(chain))
 		case words[0] == "type":
 			base = true
 			b.add("policy of "+chain, fmt.Sprintf("nft chain %s %s '{ policy drop; }'", table, chain), "chain "+table+" "+chain+" has policy drop, not accept")
@@ -238,7 +257,7 @@ func (b *breaker) nft() {
 			rules++
 			handle := fmt.Sprintf(`$(%snft -a list chain %s %s | sed -n 's/.*# handle //p' | sed -n %dp)`, b.in, table, chain, rules+1)
 			name := fmt.Sprintf("rule %d of %s", rules, chain)
-			b.add(name+" altered", fmt.Sprintf("nft replace rule %s %s handle %s counter", table, chain, handle), "table "+table+" has other rules in "+chain)
+			b.add(name+" altered", fmt.Sprintf("nft replace rule %s %s handle %s counter", table, chain, handle), others(chain))
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -11,20 +12,35 @@ import (
 	"underlay-cni/integration/lab"
 	"underlay-cni/plugin"
 	"underlay-cni/plugin/veth-host/vethhost"
+	"underlay-cni/plugin/veth/veth"
 )
 
 // A Subject is a plugin with a configuration, and what may stay of it.
 type Subject struct {
 	Name    string
-	Plugin  plugin.Plugin // computes the plans
-	Options lab.Options   // of the node: its Edit makes the configuration
+	Plugin  plugin.Plugin                  // computes the plans
+	Options lab.Options                    // of the node: its Edit makes the configuration
+	HostEnd func(plugin.Attachment) string // the name of the pod's interface on the node
+	// Variants are the changes of the configuration with which the plan has other kinds of lines, the first of them
+	// with the most.
+	Variants []Variant
 	// Shared are the lines of the node's Dump that the pods of a network share: they stay when the last of them goes.
 	Shared *regexp.Regexp
 	// Kept are the lines of a pod's Dump that stay in a pod that lives on: they name nothing but its own interfaces, or
 	// are settings.
 	Kept *regexp.Regexp
+	// Another makes the configuration that of another network, beside the name.
+	Another func(config map[string]any)
+	// LeftOut are the tests, and the cases of tests, that say nothing about the plugin, and why.
+	LeftOut map[string]string
 	// ByProgram tells that other programs write the firewall, as iptables(8) does.
 	ByProgram bool
+}
+
+// A Variant is a change of the plugin's own configuration.
+type Variant struct {
+	Name string
+	Edit func(config map[string]any)
 }
 
 // Subjects is all of them.
@@ -32,6 +48,9 @@ var Subjects = []Subject{
 	vethHost("nftables", ""),
 	vethHost("iptables", "nft"),
 	vethHost("iptables", "legacy"),
+	vethOnly("nftables", ""),
+	vethOnly("iptables", "nft"),
+	vethOnly("iptables", "legacy"),
 }
 
 // vethHost with a backend: see "once per network" of its specification.
@@ -39,10 +58,55 @@ func vethHost(firewall, variant string) Subject {
 	return Subject{
 		Name: strings.TrimSuffix("veth-host "+firewall+"-"+variant, "-"), Plugin: vethhost.Plugin(),
 		Options: lab.Options{IPTables: variant, Firewall: firewall}, ByProgram: variant != "",
+		HostEnd: plugin.Attachment.HostEnd,
+		Variants: []Variant{
+			{"ipMasq false", func(config map[string]any) { config["ipMasq"] = false }},
+			{"ipMasq true", func(config map[string]any) { config["ipMasq"] = true }},
+		},
+		Another: func(config map[string]any) { config["serviceMark"], config["nodePortMark"] = "0x100000", "0x200000" },
 		Shared: regexp.MustCompile(`^rule6? (512: from all fwmark 0x2000/0x2000 lookup main|` +
 			`1022: from all fwmark 0x1000/0x1000 goto 1024( \[unresolved\])?|1023: from all fwmark 0/0x1000 goto 1025|1025: from all nop)$|` +
 			`^nft inet veth-host-cni0: |^ip6?tables-(nft|legacy) (mangle|nat|filter): (-P |.*VETH-HOST-\d+-)`),
 		Kept: regexp.MustCompile(`^(nft inet veth-host|ip6?tables-(nft|legacy) (mangle|nat|filter)): |^sysctl net/ipv[46]/conf/(all|default|eth0)/`),
+	}
+}
+
+// vethOnly is veth with a backend, for a pod's first interface.
+func vethOnly(firewall, variant string) Subject {
+	return Subject{
+		Name: strings.TrimSuffix("veth "+firewall+"-"+variant, "-"), Plugin: veth.Plugin(),
+		Options: lab.Options{IPTables: variant, Firewall: firewall, Edit: func(c *lab.Conflist) {
+			config := c.Plugin("veth-host")
+			services := config["serviceCidr"]
+			clear(config)
+			maps.Copy(config, map[string]any{
+				"type": "veth", "firewall": firewall, "log_options": map[string]any{"log_file": "/dev/null"},
+				"service_hijack_subnet": services, "overlay_hijack_subnet": []any{"10.240.0.0/12", "fd00:10:244::/96"},
+			})
+		}},
+		ByProgram: variant != "",
+		// Of all attachments of a container.
+		HostEnd: func(a plugin.Attachment) string {
+			return plugin.Attachment{Network: "veth", ContainerID: a.ContainerID}.HostEnd()
+		},
+		Variants: []Variant{
+			{"with addresses of its own", func(config map[string]any) {
+				config["mac_prefix"], config["veth_link_address"] = "0a:1b", []any{"169.254.7.7", "fe80::7"}
+			}},
+		},
+		Another: func(map[string]any) {},
+		LeftOut: map[string]string{
+			"TestTakenAway/the pod's rules on the node":                     "it has none",
+			"TestTakenAway/all rules, as a restart of systemd-networkd may": "it has none on the node",
+			"TestCheckFinds of net1":                                        "the lines of a later interface are broken one by one in TestCheck of plugin/veth",
+			"TestAfterOtherPlugins/tuning of rp_filter":                     "rp_filter of the pod's interface is a key of its own",
+			"TestTableTaken":                     "it has no table on the node",
+			"TestGCGoesOn":                       "lo, which the kernel does not delete, is no veth, and so never its own",
+			"TestStatus":                         "it has no hostInterface: TestStatus of plugin/veth",
+			"TestRaceInOneNetns/two attachments": "another container's id is how a runtime attaches a pod's later interface: TestLesson07 of plugin/veth",
+		},
+		Shared: regexp.MustCompile(`^nft inet veth\.cni0: |^ip6?tables-(nft|legacy) (mangle|nat|filter): (-P |.*VETH-\d+-)`),
+		Kept:   regexp.MustCompile(`^(nft inet veth|ip6?tables-(nft|legacy) (mangle|nat|filter)): |^sysctl net/ipv[46]/conf/(all|default|eth0)/`),
 	}
 }
 

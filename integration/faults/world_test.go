@@ -13,9 +13,9 @@ import (
 )
 
 // run runs a script of a shell on the node, in which HOST is the pod's host end and POD enters the pod.
-func run(t *testing.T, p *lab.Pod, script string) string {
+func run(t *testing.T, s *Subject, p *lab.Pod, script string) string {
 	t.Helper()
-	script = strings.NewReplacer("HOST", hostEnd(p), "POD", "nsenter --net="+p.Path()).Replace(script)
+	script = strings.NewReplacer("HOST", hostEnd(s, p), "POD", "nsenter --net="+p.Path()).Replace(script)
 	out, err := p.Node.Run("sh", "-ec", script)
 	must(t, err)
 	return out
@@ -25,23 +25,22 @@ func attachment(p *lab.Pod) plugin.Attachment {
 	return plugin.Attachment{Network: p.Node.Conflist().Name, ContainerID: p.ContainerID(), IfName: p.IfName}
 }
 
-func hostEnd(p *lab.Pod) string { return attachment(p).HostEnd() }
+func hostEnd(s *Subject, p *lab.Pod) string { return s.HostEnd(attachment(p)) }
 
 // attached is a node with a pod, and what the node was before.
-func attached(t *testing.T) (s *Subject, n *lab.Node, p *lab.Pod, before lab.Dump) {
+func attached(t *testing.T, s *Subject) (n *lab.Node, p *lab.Pod, before lab.Dump) {
 	t.Helper()
-	s = &Subjects[0]
 	n = alone(t, s).N1
 	before, _ = fresh(t, s)
 	p = plugged(t, n, 0)
 	add(t, s, p)
-	return s, n, p, before
+	return n, p, before
 }
 
 // TestTakenAway: somebody takes away what belongs to a pod. CHECK says so, the next ADD makes all of it again, and DEL
 // without that leaves the node as it was.
 func TestTakenAway(t *testing.T) {
-	for name, script := range map[string]string{
+	scripts := map[string]string{
 		"the host end":                "ip link del HOST",
 		"the pod's end":               "POD ip link del veth0",
 		"the pod's rules on the node": "ip rule del pref 1024; ip -6 rule del pref 1024",
@@ -50,28 +49,33 @@ func TestTakenAway(t *testing.T) {
 		"the routes of the host end":                      "ip route flush dev HOST table all; ip -6 route flush dev HOST table all",
 		"the neighbours":                                  "ip neigh flush dev HOST nud permanent; POD ip neigh flush dev veth0 nud permanent",
 		"the firewall":                                    "nft flush ruleset; POD nft flush ruleset",
-		"the rules of the firewall":                       "nft flush table inet veth-host-cni0; POD nft flush table inet veth-host",
+		"the rules of the firewall":                       "nft list tables | sed 's/^/flush /' | nft -f -; POD nft list tables | sed 's/^/flush /' | POD nft -f -",
 		"the pod's routes to the node":                    "POD ip route flush dev veth0 table all; POD ip -6 route flush dev veth0 table all",
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s, n, p, before := attached(t)
-			node, pod := dump(t, n.Namespace), dump(t, p.Namespace)
-
-			run(t, p, script)
-			if out, err := s.Run("CHECK", p); err == nil || !strings.Contains(string(out), `"code": 120`) {
-				t.Errorf("CHECK: %v", err)
-			}
-			add(t, s, p)
-			check(t, s, p)
-			same(t, "the node after another ADD", tableless(node), tableless(dump(t, n.Namespace)))
-			same(t, "the pod after another ADD", tableless(pod), tableless(dump(t, p.Namespace)))
-
-			run(t, p, script)
-			del(t, s, p)
-			same(t, "the node after DEL", before, Without(dump(t, n.Namespace), s.Shared))
-		})
 	}
+	eachPlugin(t, func(t *testing.T, s *Subject) {
+		t.Helper()
+		for name, script := range scripts {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				s.takesIn(t, "TestTakenAway/"+name)
+				n, p, before := attached(t, s)
+				node, pod := dump(t, n.Namespace), dump(t, p.Namespace)
+
+				run(t, s, p, script)
+				if out, err := s.Run("CHECK", p); err == nil || !strings.Contains(string(out), `"code": 120`) {
+					t.Errorf("CHECK: %v", err)
+				}
+				add(t, s, p)
+				check(t, s, p)
+				same(t, "the node after another ADD", tableless(node), tableless(dump(t, n.Namespace)))
+				same(t, "the pod after another ADD", tableless(pod), tableless(dump(t, p.Namespace)))
+
+				run(t, s, p, script)
+				del(t, s, p)
+				same(t, "the node after DEL", before, Without(dump(t, n.Namespace), s.Shared))
+			})
+		}
+	})
 }
 
 // tableless leaves out what differs between two pairs of the same name: the number of their table, and the index.
@@ -88,25 +92,28 @@ var number = regexp.MustCompile(`\b(lookup|table|addr) 2\d\d\b|^addr \d+`)
 // TestNetnsGone: the runtime has lost the pod's namespace. The host end goes with it, the rules stay, "[detached]", until
 // DEL, which gets a path that leads nowhere; a GC without a list does the same.
 func TestNetnsGone(t *testing.T) {
-	for _, verb := range []string{"DEL", "GC"} {
-		t.Run(verb, func(t *testing.T) {
-			t.Parallel()
-			s, n, p, before := attached(t)
-			host, variables := hostEnd(p), p.Variables(verb)
-			must(t, p.Close())
-			eventually(t, func() string {
-				if links := run(t, p, "ip -br link"); strings.Contains(links, host) {
-					return "the host end is still there: " + links
-				}
-				return ""
+	eachPlugin(t, func(t *testing.T, s *Subject) {
+		t.Helper()
+		for _, verb := range []string{"DEL", "GC"} {
+			t.Run(verb, func(t *testing.T) {
+				t.Parallel()
+				n, p, before := attached(t, s)
+				host, variables := hostEnd(s, p), p.Variables(verb)
+				must(t, p.Close())
+				eventually(t, func() string {
+					if links := run(t, s, p, "ip -br link"); strings.Contains(links, host) {
+						return "the host end is still there: " + links
+					}
+					return ""
+				})
+				request := n.Conflist().Request(s.Type())
+				request["cniVersion"] = "1.1.0"
+				_, err := n.Plugin(s.Type(), request, variables...)
+				must(t, err)
+				same(t, "the node", before, Without(dump(t, n.Namespace), s.Shared))
 			})
-			request := n.Conflist().Request(s.Type())
-			request["cniVersion"] = "1.1.0"
-			_, err := n.Plugin(s.Type(), request, variables...)
-			must(t, err)
-			same(t, "the node", before, Without(dump(t, n.Namespace), s.Shared))
-		})
-	}
+		}
+	})
 }
 
 // TestStalePod: an earlier pod with the same address has never been deleted. The new one takes over its route, and its
@@ -125,13 +132,13 @@ func TestStalePod(t *testing.T) {
 		add(t, s, p)
 		check(t, s, p)
 		for _, addr := range []netip.Addr{p.Addr.V4, p.Addr.V6} {
-			if got := run(t, p, fmt.Sprintf("ip route get %s", addr)); !strings.Contains(got, " dev "+hostEnd(p)+" ") {
+			if got := run(t, s, p, fmt.Sprintf("ip route get %s", addr)); !strings.Contains(got, " dev "+hostEnd(s, p)+" ") {
 				t.Errorf("the node sends to %s by %s", addr, got)
 			}
 		}
 		mine := func() (d lab.Dump) {
 			for _, line := range dump(t, n.Namespace) {
-				if strings.Contains(line, hostEnd(p)) {
+				if strings.Contains(line, hostEnd(s, p)) {
 					d = append(d, line)
 				}
 			}
@@ -150,20 +157,21 @@ func TestStalePod(t *testing.T) {
 
 // TestStaleRoute: an interface of somebody else has a route, and a neighbour, for the pod's address.
 func TestStaleRoute(t *testing.T) {
-	t.Parallel()
-	s := &Subjects[0]
-	n := alone(t, s).N1
-	p := plugged(t, n, 0)
-	run(t, p, `ip link add stale type veth peer name stale1; ip link set stale1 up; ip link set stale up
-		ip route add 10.10.20.50 dev stale; ip -6 route add fd20::50 dev stale
-		ip neigh add 10.10.20.50 lladdr 02:00:00:00:00:66 dev stale nud permanent; ip neigh add fd20::50 lladdr 02:00:00:00:00:66 dev stale nud permanent
-		ip neigh add 10.10.20.50 lladdr 02:00:00:00:00:66 dev enp1s0 nud permanent`)
-	add(t, s, p)
-	check(t, s, p)
-	routes := run(t, p, "ip route show 10.10.20.50; ip -6 route show fd20::50")
-	if strings.Contains(routes, "stale") || strings.Count(routes, "dev "+hostEnd(p)) != 2 {
-		t.Errorf("routes to the pod:\n%s", routes)
-	}
+	eachPlugin(t, func(t *testing.T, s *Subject) {
+		t.Helper()
+		n := alone(t, s).N1
+		p := plugged(t, n, 0)
+		run(t, s, p, `ip link add stale type veth peer name stale1; ip link set stale1 up; ip link set stale up
+			ip route add 10.10.20.50 dev stale; ip -6 route add fd20::50 dev stale
+			ip neigh add 10.10.20.50 lladdr 02:00:00:00:00:66 dev stale nud permanent; ip neigh add fd20::50 lladdr 02:00:00:00:00:66 dev stale nud permanent
+			ip neigh add 10.10.20.50 lladdr 02:00:00:00:00:66 dev enp1s0 nud permanent`)
+		add(t, s, p)
+		check(t, s, p)
+		routes := run(t, s, p, "ip route show 10.10.20.50; ip -6 route show fd20::50")
+		if strings.Contains(routes, "stale") || strings.Count(routes, "dev "+hostEnd(s, p)) != 2 {
+			t.Errorf("routes to the pod:\n%s", routes)
+		}
+	})
 }
 
 // TestForeignInterface: the pod has a veth0 of somebody else. The error names it, and nothing has changed; DEL leaves it.
@@ -172,10 +180,10 @@ func TestForeignInterface(t *testing.T) {
 		t.Helper()
 		n := alone(t, s).N1
 		p := plugged(t, n, 0)
-		run(t, p, "POD ip link add veth0 address 02:00:00:00:00:77 type veth peer name x")
+		run(t, s, p, "POD ip link add veth0 address 02:00:00:00:00:77 type veth peer name x")
 		node, pod := dump(t, n.Namespace), dump(t, p.Namespace)
 		out, err := s.Run("ADD", p)
-		if err == nil || !strings.Contains(string(out), "containerInterface: veth0: the pod has an interface of that name") || !strings.Contains(string(out), `"code": 101`) {
+		if err == nil || !strings.Contains(string(out), "veth0: the pod has an interface of that name") || !strings.Contains(string(out), `"code": 101`) {
 			t.Errorf("ADD: %v", err)
 		}
 		same(t, "the node after ADD", node, dump(t, n.Namespace))
@@ -188,22 +196,23 @@ func TestForeignInterface(t *testing.T) {
 
 // TestTableTaken: the table that would be the pod's holds routes of others. They stay there, and the pod gets the next.
 func TestTableTaken(t *testing.T) {
-	t.Parallel()
-	s := &Subjects[0]
-	n := alone(t, s).N1
-	p := plugged(t, n, 0)
-	// The host end gets the next index of the namespace, or one of the next.
-	run(t, p, "for table in $(seq 257 290); do test $table = 275 || ip route add 198.51.100.0/24 dev enp1s0 table $table; done")
-	before := dump(t, n.Namespace)
-	add(t, s, p)
-	check(t, s, p)
-	if rules := run(t, p, "ip rule; ip -6 rule"); strings.Count(rules, "iif "+hostEnd(p)+" lookup 275") != 2 {
-		t.Errorf("rules:\n%s", rules)
-	}
-	add(t, s, p)
-	check(t, s, p)
-	del(t, s, p)
-	same(t, "the node", before, Without(dump(t, n.Namespace), s.Shared))
+	eachPlugin(t, func(t *testing.T, s *Subject) {
+		t.Helper()
+		n := alone(t, s).N1
+		p := plugged(t, n, 0)
+		// The host end gets the next index of the namespace, or one of the next.
+		run(t, s, p, "for table in $(seq 257 290); do test $table = 275 || ip route add 198.51.100.0/24 dev enp1s0 table $table; done")
+		before := dump(t, n.Namespace)
+		add(t, s, p)
+		check(t, s, p)
+		if rules := run(t, s, p, "ip rule; ip -6 rule"); strings.Count(rules, "iif "+hostEnd(s, p)+" lookup 275") != 2 {
+			t.Errorf("rules:\n%s", rules)
+		}
+		add(t, s, p)
+		check(t, s, p)
+		del(t, s, p)
+		same(t, "the node", before, Without(dump(t, n.Namespace), s.Shared))
+	})
 }
 
 // TestManyAtOnce: 64 ADDs, the first of the node among them, and 64 DELs at once; in between, half of each.
@@ -236,7 +245,7 @@ func TestManyAtOnce(t *testing.T) {
 				each(func(int) string { return "CHECK" })
 			}
 			each(func(i int) string { return []string{"ADD", "DEL"}[i%2] })
-			if links := strings.Count(run(t, all[0], "ip -br link"), plugin.HostEndPrefix); links != pods/2 {
+			if links := strings.Count(run(t, &s, all[0], "ip -br link"), plugin.HostEndPrefix); links != pods/2 {
 				t.Errorf("%d host ends, want %d", links, pods/2)
 			}
 			each(func(int) string { return "DEL" })
@@ -248,53 +257,56 @@ func TestManyAtOnce(t *testing.T) {
 // TestRaceInOneNetns: two ADDs in one pod. Of the same attachment both succeed, or one may be told to try again; of two
 // attachments one wins, and the other leaves nothing and says whose the pod is.
 func TestRaceInOneNetns(t *testing.T) {
-	for name, ids := range map[string][2]string{"the same attachment": {"one", "one"}, "two attachments": {"one", "two"}} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := &Subjects[0]
-			n := alone(t, s).N1
-			before, _ := fresh(t, s)
-			for round := range 10 {
-				p := plugged(t, n, round)
-				var outs [2][]byte
-				var errs [2]error
-				var running sync.WaitGroup
-				for i, id := range ids {
-					running.Go(func() { outs[i], errs[i] = s.Run("ADD", p, "CNI_CONTAINERID="+id) })
-				}
-				running.Wait()
-				won := 0
-				for i, err := range errs {
-					switch out := string(outs[i]); {
-					case err == nil:
-						won++
-						if _, err := s.Run("CHECK", p, "CNI_CONTAINERID="+ids[i]); err != nil {
-							t.Error(err)
-						}
-					case ids[0] == ids[1] || !regexp.MustCompile(`"code": 101,[^}]*veth0`).MatchString(out):
-						t.Errorf("ADD of %s: %v", ids[i], err)
+	eachPlugin(t, func(t *testing.T, s *Subject) {
+		t.Helper()
+		for name, ids := range map[string][2]string{"the same attachment": {"one", "one"}, "two attachments": {"one", "two"}} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				s.takesIn(t, "TestRaceInOneNetns/"+name)
+				n := alone(t, s).N1
+				before, _ := fresh(t, s)
+				for round := range 10 {
+					p := plugged(t, n, round)
+					var outs [2][]byte
+					var errs [2]error
+					var running sync.WaitGroup
+					for i, id := range ids {
+						running.Go(func() { outs[i], errs[i] = s.Run("ADD", p, "CNI_CONTAINERID="+id) })
 					}
-				}
-				if want := 1 + map[bool]int{true: 1}[ids[0] == ids[1]]; won != want {
-					t.Errorf("%d ADDs succeeded, want %d", won, want)
-				}
-				for i, id := range ids {
-					if errs[i] != nil { // the runtime deletes what it could not add, and the other stays
-						if _, err := s.Run("DEL", p, "CNI_CONTAINERID="+id); err != nil {
-							t.Error(err)
-						}
-						if _, err := s.Run("CHECK", p, "CNI_CONTAINERID="+ids[1-i]); err != nil {
-							t.Error(err)
+					running.Wait()
+					won := 0
+					for i, err := range errs {
+						switch out := string(outs[i]); {
+						case err == nil:
+							won++
+							if _, err := s.Run("CHECK", p, "CNI_CONTAINERID="+ids[i]); err != nil {
+								t.Error(err)
+							}
+						case ids[0] == ids[1] || !regexp.MustCompile(`"code": 101,[^}]*veth0`).MatchString(out):
+							t.Errorf("ADD of %s: %v", ids[i], err)
 						}
 					}
-				}
-				for _, id := range ids {
-					if _, err := s.Run("DEL", p, "CNI_CONTAINERID="+id, "CNI_NETNS="); err != nil {
-						t.Error(err)
+					if want := 1 + map[bool]int{true: 1}[ids[0] == ids[1]]; won != want {
+						t.Errorf("%d ADDs succeeded, want %d", won, want)
 					}
+					for i, id := range ids {
+						if errs[i] != nil { // the runtime deletes what it could not add, and the other stays
+							if _, err := s.Run("DEL", p, "CNI_CONTAINERID="+id); err != nil {
+								t.Error(err)
+							}
+							if _, err := s.Run("CHECK", p, "CNI_CONTAINERID="+ids[1-i]); err != nil {
+								t.Error(err)
+							}
+						}
+					}
+					for _, id := range ids {
+						if _, err := s.Run("DEL", p, "CNI_CONTAINERID="+id, "CNI_NETNS="); err != nil {
+							t.Error(err)
+						}
+					}
+					same(t, "the node", before, Without(dump(t, n.Namespace), s.Shared))
 				}
-				same(t, "the node", before, Without(dump(t, n.Namespace), s.Shared))
-			}
-		})
-	}
+			})
+		}
+	})
 }

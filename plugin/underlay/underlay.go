@@ -52,10 +52,11 @@ func (f *Family) All() netip.Prefix {
 // Single is the prefix of one address.
 func Single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
-// Neighbours are the node's addresses as permanent neighbours of the pod, by one of its interfaces.
-func (f *Family) Neighbours(p *plugin.Plan, by *routing.Link, mac []byte) {
+// Neighbours are the node's addresses as permanent neighbours of the pod, by one of its interfaces. there says that an earlier
+// attachment has made them, as a rule.
+func (f *Family) Neighbours(p *plugin.Plan, by *routing.Link, mac []byte, there bool) {
 	for _, addr := range f.Nodes {
-		p.Add(&routing.Neigh{Addr: addr, Dev: by, MAC: mac})
+		p.Add(&routing.Neigh{Addr: addr, Dev: by, MAC: mac, There: there})
 	}
 }
 

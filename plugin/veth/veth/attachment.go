@@ -120,8 +120,24 @@ func (a *attachment) lookAtAddresses(r *plugin.Request) error {
 			return fmt.Errorf("look at the pod: %w", err)
 		}
 	}
+	if r.Verb == "CHECK" {
+		if err := missing(r, all); err != nil {
+			return err
+		}
+	}
 	a.addrs, err = plugin.Sound(a.node, a.eth, all)
 	return err
+}
+
+// missing tells which address of the result the interface has not: without the last of a family the plan has nothing of
+// that family, so nothing else would tell.
+func missing(r *plugin.Request, have []routing.Address) error {
+	for _, want := range r.PodAddresses() {
+		if !slices.ContainsFunc(have, func(a routing.Address) bool { return a.Prefix.Addr() == want.Addr() }) {
+			return plugin.Errorf(plugin.CodeCheck, "address is missing: %s on %s", want, r.IfName)
+		}
+	}
+	return nil
 }
 
 func (a *attachment) lookForConflict(addrs []routing.Address, o acd.Options) error {
@@ -158,7 +174,7 @@ func (a *attachment) lookAtMAC() error {
 
 // lookAtPair finds the pair that the pod has from an earlier attachment, or makes sure that the name of its end is
 // free.
-func (a *attachment) lookAtPair(*plugin.Request) error {
+func (a *attachment) lookAtPair(r *plugin.Request) error {
 	eth, err := a.eth.Attrs()
 	if err != nil {
 		return err
@@ -189,8 +205,12 @@ func (a *attachment) lookAtPair(*plugin.Request) error {
 	for _, u := range others(host, a.user) {
 		a.before = append(a.before, u.ifName)
 	}
-	a.first = host.Alias == a.owner.Alias || host.Alias == "" && len(a.before) == 0
-	if len(a.before) > 0 { // a pair of another MTU would be made anew, and theirs goes with it
+	a.first = host.Alias == a.owner.Alias || !isOwner(host.Alias) && !slices.ContainsFunc(a.before, func(other string) bool {
+		return underlay.Before(other, a.eth.Name)
+	})
+	// A pair of another MTU would be made anew, and that of other users goes with it. CHECK does not mind that a later
+	// plugin has given the pod's interface another.
+	if len(a.before) > 0 || r.Verb == "CHECK" && host.MTU == end.MTU {
 		a.mtu = host.MTU
 	}
 	if !a.first {

@@ -35,6 +35,10 @@ func (p pair) owner() routing.Owner {
 	return routing.Owner{Alias: p.alias, Group: p.group, MAC: p.hostMAC}
 }
 
+// isOwner reports whether an alias is one that an attachment has written, whole or cut to the kernel's length. Where it is
+// not, it is an operator's own, and does not say who made the pair: the first by its name, then.
+func isOwner(alias string) bool { return strings.Count(alias, "/") == 2 || len(alias) == 255 }
+
 // A user is one attachment that uses a pair. Each has a further name of the host end, by which its DEL finds the pair
 // without the pod, even where the runtime gives a pod's later attachment another container id; and the pair goes with
 // the last of these names.

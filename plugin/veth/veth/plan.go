@@ -54,7 +54,7 @@ func (a *attachment) plan() *plugin.Plan {
 	// The pod: the node's addresses, and answers to what came in by the node.
 	main := a.pod.Table(routing.MainTable)
 	for _, f := range a.families {
-		f.Neighbours(&p, a.podEnd, a.hostMAC)
+		f.Neighbours(&p, a.podEnd, a.hostMAC, !a.first)
 		if f.main {
 			f.NodeRoutes(&p, main, a.podEnd)
 			f.Reply(&p, a.pod, a.podEnd)
