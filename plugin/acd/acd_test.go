@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -104,11 +105,13 @@ func TestGetsCarrier(t *testing.T) {
 	add(t, w.pod, pod4, "eth0")
 	add(t, w.other, pod4, "eth0")
 	must(t, w.wire.IP("link set pod down"))
-	go func() {
+	var later sync.WaitGroup
+	later.Go(func() {
 		<-time.After(100 * time.Millisecond)
 		_ = w.wire.IP("link set pod up")
-	}()
+	})
 	err := w.check(acd.Options{Interval: 200 * time.Millisecond, Retries: 1})
+	later.Wait()
 	if !errors.As(err, new(*acd.Conflict)) {
 		t.Errorf("got %v", err)
 	}
