@@ -16,10 +16,10 @@ func add(r *plugin.Request) (*plugin.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.mac != nil {
-		r.SetMAC(a.mac.MAC)
+	if a.wire.MAC != nil {
+		r.SetMAC(a.wire.MAC.MAC)
 	}
-	if a.onlyMAC() || len(a.families) == 0 {
+	if underlay.OnlyMAC(a.config) || len(a.families) == 0 {
 		return a.plan(), nil
 	}
 	r.AppendInterfaces(a.interfaces(r.Netns)...)
