@@ -7,6 +7,9 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
 	"underlay-cni/conflist"
 	"underlay-cni/firewall"
 	"underlay-cni/plugin"
@@ -39,6 +42,7 @@ type family struct {
 	underlay.Family
 	overlay underlay.Family
 	source  netip.Addr     // of the node, towards the new interface
+	ruled   bool           // the node has the rule from somebody else: the kernel would take a second one
 	gets    *routing.Route // the new interface's default route, where main is to get it
 }
 
@@ -162,10 +166,25 @@ func (a *attachment) lookAtNode(*plugin.Request) error {
 	if len(a.families) == 0 {
 		return plugin.Errorf(plugin.CodeConfig, "prevResult.ips: %s in the pod and the node have no usable address of the same family; accepted: at least one in IPv4 or in IPv6", a.IfName)
 	}
+	rules, err := a.node.Rules()
+	if err != nil {
+		return fmt.Errorf("look at the node: %w", err)
+	}
+	for _, rule := range rules {
+		if f := a.family(rule.V6); f != nil && !rule.Kernel() {
+			rule.Protocol = unix.RTPROT_KERNEL
+			f.ruled = f.ruled || rule == a.rule(rule.V6)
+		}
+	}
 	if a.config.RPFilter.SetHost {
 		a.hostConf, err = a.node.OtherInetConfs(underlay.Values(a.rpFilter())[0])
 	}
 	return err
+}
+
+// rule is the node's rule for the routes to pods, as it is listed.
+func (a *attachment) rule(v6 bool) routing.ListedRule {
+	return routing.ListedRule{V6: v6, Pref: prefHost, Protocol: unix.RTPROT_KERNEL, Table: a.config.HostRuleTable, Action: nl.FR_ACT_TO_TBL}
 }
 
 func of(v6 bool, all []routing.Address) (addrs []netip.Addr) {

@@ -53,7 +53,9 @@ func (a *attachment) plan() *plugin.Plan {
 			route.Src = f.source
 			p.Add(route)
 		}
-		p.Add(&routing.Rule{NS: a.node, V6: f.V6, Pref: prefHost, Table: a.node.Table(a.config.HostRuleTable), Shared: true})
+		if !f.ruled {
+			p.Add(&routing.Rule{NS: a.node, V6: f.V6, Pref: prefHost, Table: a.node.Table(a.config.HostRuleTable), Shared: true})
+		}
 	}
 
 	// addHostIPRoute: the pod reaches the node by the overlay, and so do answers to what came in by it.
