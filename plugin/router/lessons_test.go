@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -219,9 +220,7 @@ func TestLesson08FirstInterfaceOfResult(t *testing.T) {
 		map[string]any{"name": "cni0", "mac": "02:00:00:00:00:01"},
 		map[string]any{"name": "net1", "mac": n.mac, "sandbox": w.Pod},
 	}
-	for _, ip := range prev["ips"].([]any) {
-		ip.(map[string]any)["interface"] = 1
-	}
+	prev["ips"] = []any{map[string]any{"address": "10.10.30.53/24", "gateway": "10.10.30.1", "interface": 1}}
 	var got types100.Result
 	Must(t, json.Unmarshal([]byte(add(t, w, n, "prevResult", prev, "mac_prefix", "0a:1b")), &got))
 	if len(got.Interfaces) != 2 || got.Interfaces[0].Mac != "02:00:00:00:00:01" || got.Interfaces[1].Mac != "0a:1b:0a:0a:1e:35" {
@@ -438,4 +437,68 @@ func TestPaths(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestLesson15AtOnce: 40 pods at once, which share the rule of each family.
+func TestLesson15AtOnce(t *testing.T) {
+	const count = 40
+	w := newWorld(t, dual, overlay{"", "", func(stack) string { return "" }}, "")
+	pods, nics, answers := make([]*World, count), make([]*nic, count), make([]Answer, count)
+	for i := range pods {
+		pods[i] = w.NewPod(t)
+		n := net1(dual)
+		n.container, n.addr4, n.addr6 = fmt.Sprint("pod-", i), fmt.Sprintf("10.10.30.%d", 60+i), fmt.Sprintf("fd30::%d", 60+i)
+		pods[i].Sh(t, strings.NewReplacer("PEER", fmt.Sprint("cali", i), "10.244.1.5", fmt.Sprint("10.244.1.", 5+i), "1::5/128", fmt.Sprintf("1::%d/128", 5+i), "1::5 ", fmt.Sprintf("1::%d ", 5+i)).Replace(
+			pair+calico4+calico6)+`
+			ip link add link enp30 name net1 netns $POD type macvlan mode bridge; pod ip link set net1 up; pod ip addr add `+n.addr4+"/24 dev net1; pod ip addr add "+n.addr6+"/64 dev net1 nodad")
+		nics[i] = n
+	}
+	var all sync.WaitGroup
+	for i := range pods {
+		stdin := config(pods[i], nics[i])
+		all.Go(func() { answers[i] = verb(t, pods[i], "ADD", nics[i], stdin) })
+	}
+	all.Wait()
+	for i, a := range answers {
+		if a.Status != 0 {
+			t.Errorf("%+v", a)
+		}
+		check(t, pods[i], nics[i])
+	}
+	out := w.Sh(t, "ip rule; ip -6 rule; ip route show table 500; ip -6 route show table 500")
+	if strings.Count(out, "1000:") != 2 || strings.Count(out, " dev cali") != 2*count {
+		t.Error(out)
+	}
+	for i := range pods {
+		verb(t, pods[i], "DEL", nics[i], config(pods[i], nics[i]), "CNI_NETNS=").Silent(t, "DEL")
+	}
+	if out := w.Sh(t, "ip link; ip route show table 500; ip -6 route show table 500"); strings.Contains(out, "route.") || strings.Contains(out, " dev cali") {
+		t.Error(out)
+	}
+}
+
+// TestPublishedExample: the NetworkAttachmentDefinition of the Multus setup, as it is.
+func TestPublishedExample(t *testing.T) {
+	t.Parallel()
+	n := net1(dual)
+	w := newWorld(t, dual, calico, "", n)
+	var published request
+	Must(t, json.Unmarshal([]byte(`{
+		"type": "router", "overlay_interface": "eth0", "migrate_route": -1, "skip_call": false,
+		"service_hijack_subnet": ["172.96.0.0/18", "2001:4860:fd00::/108"], "overlay_hijack_subnet": ["10.240.0.0/12", "fd00:10:244::/96"],
+		"additional_hijack_subnet": [], "rp_filter": { "set_host": true, "value": 0 },
+		"log_options": { "log_level": "debug", "log_file": "/var/log/meta-plugins/router.log" },
+		"ip_conflict": { "enabled": true, "interval": "1s", "retries": 5 }, "mac_prefix": "0a:0b" }`), &published))
+	published["log_options"] = map[string]any{"log_level": "debug", "log_file": filepath.Join(t.TempDir(), "router.log")}
+	var pairs []any
+	for key, value := range published {
+		pairs = append(pairs, key, value)
+	}
+	pairs = append(pairs, "cniVersion", "0.3.1")
+	add(t, w, n, pairs...)
+	check(t, w, n, append(pairs, "cniVersion", "0.4.0")...) // 0.3.1 has no CHECK
+	if out := w.Sh(t, "pod ip link show net1; ip route get 10.10.30.53; pod ip route get 192.0.2.9; pod ip route get 172.96.0.10"); strings.Count(out, "dev cali0")+strings.Count(out, "dev net1")+strings.Count(out, "dev eth0") != 3 || !strings.Contains(out, "0a:0b:0a:0a:1e:35") {
+		t.Error(out)
+	}
+	del(t, w, n, pairs...)
 }
