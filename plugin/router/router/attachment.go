@@ -372,11 +372,23 @@ func (a *attachment) takeMain(r *plugin.Request, byWire []*routing.Route) error 
 			for _, of := range m.families {
 				if of.V6 == f.V6 {
 					f.gets.Over, of.forsake = of.Main, true
+					of.Main = notReplaced(of.Main, f.V6)
 				}
 			}
 		}
 	}
 	return nil
+}
+
+// notReplaced leaves out the one default route whose place the new one takes: that with the same metric. Of several, which
+// only IPv6 can have, the kernel takes the place of one.
+func notReplaced(defaults []*routing.Route, v6 bool) []*routing.Route {
+	metric := map[bool]int{false: 0, true: 1024}[v6]
+	rest := slices.DeleteFunc(slices.Clone(defaults), func(r *routing.Route) bool { return r.Metric == metric })
+	if len(defaults)-len(rest) == 1 {
+		return rest
+	}
+	return defaults
 }
 
 func (a *attachment) replies() firewall.Replies {
