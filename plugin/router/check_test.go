@@ -63,6 +63,7 @@ func TestStatus(t *testing.T) {
 		msg          string
 	}{
 		{"good", "", nil, 0, ""},
+		{"good, with IPv6 only", "for i in 20 30 40; do ip -4 addr flush dev enp$i; done", nil, 0, ""},
 		{"no address", "for i in 20 30 40; do ip addr flush dev enp$i; done", nil, 50, "the node has no address that a pod could reach it by"},
 		{"a bad configuration", "", []any{"host_rule_table", 0}, 7, "host_rule_table: 0: out of range"},
 	} {

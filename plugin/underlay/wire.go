@@ -3,8 +3,10 @@ package underlay
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"underlay-cni/conflist"
+	"underlay-cni/firewall"
 	"underlay-cni/plugin"
 	"underlay-cni/plugin/acd"
 	"underlay-cni/routing"
@@ -87,6 +89,26 @@ func (w *Wire) Address(p *plugin.Plan) {
 func OnlyMAC(config *conflist.Underlay) bool {
 	_, given := config.MACPrefix.Octets()
 	return config.OnlyOpMAC && given
+}
+
+// Status tells whether an ADD could succeed: the node has an address that pods can reach it by, and a firewall backend
+// works, which is asked for rules on the node.
+func Status(node *routing.Namespace, config *conflist.Underlay, rules func(nodes []netip.Addr) firewall.Services) error {
+	addrs, err := NodeAddresses(node)
+	if err != nil {
+		return err
+	}
+	if len(addrs) == 0 {
+		return plugin.Errorf(plugin.CodeNotReady, "the node has no address that a pod could reach it by")
+	}
+	fw, err := firewall.Open(string(config.Firewall))
+	if err == nil {
+		err = fw.ProbeServices(node, rules(addrs))
+	}
+	if err != nil {
+		return plugin.Errorf(plugin.CodeNotReady, "firewall: %w", err)
+	}
+	return nil
 }
 
 // RPFilterOfNode sets rp_filter of the node's interfaces, as set_host asks for: others are those with another value. It

@@ -2,6 +2,7 @@ package router
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 
 	"underlay-cni/firewall"
@@ -89,19 +90,7 @@ func status(r *plugin.Request) error {
 	if err != nil {
 		return err
 	}
-	addrs, err := underlay.NodeAddresses(r.Node)
-	if err != nil {
-		return err
-	}
-	if len(addrs) == 0 {
-		return plugin.Errorf(plugin.CodeNotReady, "the node has no address that a pod could reach it by")
-	}
-	fw, err := firewall.Open(string(config.Firewall))
-	if err == nil { // what a pod gets needs no more than this
-		err = fw.ProbeServices(r.Node, firewall.Services{Owner: "router", Network: r.Network, Group: plugin.Group(r.Network), Addr4: addrs[0]})
-	}
-	if err != nil {
-		return plugin.Errorf(plugin.CodeNotReady, "firewall: %w", err)
-	}
-	return nil
+	return underlay.Status(r.Node, config, func(nodes []netip.Addr) firewall.Services { // what a pod gets needs no more than this
+		return firewall.Services{Owner: "router", Network: r.Network, Group: plugin.Group(r.Network), Addr4: nodes[0]}
+	})
 }

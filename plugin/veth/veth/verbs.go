@@ -1,6 +1,7 @@
 package veth
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -106,19 +107,5 @@ func status(r *plugin.Request) error {
 	if err != nil {
 		return err
 	}
-	addrs, err := underlay.NodeAddresses(r.Node)
-	if err != nil {
-		return err
-	}
-	if len(addrs) == 0 {
-		return plugin.Errorf(plugin.CodeNotReady, "the node has no address that a pod could reach it by")
-	}
-	fw, err := firewall.Open(string(config.Firewall))
-	if err == nil {
-		err = fw.ProbeServices(r.Node, services(r.Network, config, addrs))
-	}
-	if err != nil {
-		return plugin.Errorf(plugin.CodeNotReady, "firewall: %w", err)
-	}
-	return nil
+	return underlay.Status(r.Node, config, func(nodes []netip.Addr) firewall.Services { return services(r.Network, config, nodes) })
 }
