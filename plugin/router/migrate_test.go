@@ -172,3 +172,41 @@ func TestHostRoute(t *testing.T) {
 		})
 	}
 }
+
+// TestAgainBelow: net1 goes and comes back, with another address, while net2 has main: it gets a table of its own at once,
+// and its result has no default route. The end of net2 then gives main to it.
+func TestAgainBelow(t *testing.T) {
+	for _, s := range stacks {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			first, later := net1(s), net2(s)
+			w := newWorld(t, s, calico, "", first, later)
+			add(t, w, first)
+			add(t, w, later)
+			del(t, w, first)
+			w.Sh(t, "pod ip link del net1")
+			again := net1(s)
+			again.addr4, again.addr6 = "10.10.30.77", "fd30::77"
+			w.Sh(t, again.make())
+			for range 2 {
+				if out := add(t, w, again); strings.Contains(out, "0.0.0.0/0") || strings.Contains(out, "::/0") {
+					t.Error(out)
+				}
+				check(t, w, again)
+				check(t, w, later)
+			}
+			show := "pod ip route show default; pod ip -6 route show default; pod ip rule; pod ip -6 rule"
+			out := w.Sh(t, show)
+			want := map[bool]int{false: 1, true: 2}[s.v4 && s.v6]
+			if strings.Count(out, "dev net2") != want || strings.Count(out, "lookup 201") != want || strings.Contains(out, "dev net1") {
+				t.Error(out)
+			}
+			del(t, w, later)
+			w.Sh(t, "pod ip link del net2")
+			check(t, w, again)
+			if out := w.Sh(t, show); strings.Count(out, "dev net1") != want || strings.Contains(out, "lookup 201") {
+				t.Error(out)
+			}
+		})
+	}
+}
