@@ -202,3 +202,30 @@ func (d *dumped) leavesBy(index int) bool {
 	}
 	return len(d.oifs) > 0 || d.oif == index
 }
+
+// share is the part of a route that leaves by the interface of that index, where others have the rest: those of IPv6 with
+// the same metric become one by themselves (the macvlan plugin adds its default route so), and each next hop can be added
+// and deleted alone. Where the interface has no part or all of it, or several next hops, it is the route.
+func (d *dumped) share(index int) *dumped {
+	mine := -1
+	for i, oif := range d.oifs {
+		if oif == index && mine >= 0 {
+			return d
+		}
+		if oif == index {
+			mine = i
+		}
+	}
+	if mine < 0 || len(d.oifs) < 2 || len(d.hops) != len(d.oifs) {
+		return d
+	}
+	s := *d
+	s.attrs, s.hops, s.oifs, s.oif, s.via = nil, nil, nil, index, d.hops[mine].via
+	for _, a := range d.attrs {
+		if r, ok := a.(*nl.RtAttr); !ok || r.Type != unix.RTA_MULTIPATH {
+			s.attrs = append(s.attrs, a)
+		}
+	}
+	s.attrs = append(s.attrs, attr32(unix.RTA_OIF, uint32(index)), attr(unix.RTA_GATEWAY, s.via.AsSlice()))
+	return &s
+}

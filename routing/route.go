@@ -312,6 +312,9 @@ func (n *Namespace) Routes(dev *Link) (routes []*Route, err error) {
 		before := len(routes)
 		err := n.dump(unix.RTM_GETROUTE, f, func() { routes = routes[:before] }, func(m []byte) error {
 			d, err := parseRoute(m)
+			if err == nil && f == v6 {
+				d = d.share(index)
+			}
 			if err == nil && d.plain() && d.leavesBy(index) {
 				routes = append(routes, &Route{
 					Table: n.Table(d.table), Dst: d.dst, Via: d.via, Dev: dev, Src: d.src, Metric: d.metric, like: d,

@@ -33,13 +33,32 @@ type Family struct {
 	Hijack []netip.Prefix   // what is behind the node
 	Routes []*routing.Route // of the pod's interface, as its own table is to hold them
 	Main   []*routing.Route // those of them that are default routes in the main table
+
+	// Of router, whose way to the node is another plugin's interface:
+	Gateway netip.Addr   // the next hop, where the node's addresses are no neighbours; not valid: they are
+	Known   []netip.Addr // addresses of the node to which the interface has a route by itself
+	Static  bool         // routes say proto static, by which they are told from that plugin's
 }
 
-// Node is the pod's next hop.
+// Node is the node's address that the pod has as its next hop.
 func (f *Family) Node() netip.Addr { return f.Nodes[0] }
 
-// Source is the address of the pod that its routes by the node name.
-func (f *Family) Source() netip.Addr { return f.Pods[0] }
+// hop is the pod's next hop.
+func (f *Family) hop() netip.Addr {
+	if f.Gateway.IsValid() {
+		return f.Gateway
+	}
+	return f.Node()
+}
+
+// Source is the address of the pod that its routes by the node name; not valid, and the kernel's choice, if the interface
+// has none of the family.
+func (f *Family) Source() (source netip.Addr) {
+	if len(f.Pods) > 0 {
+		source = f.Pods[0]
+	}
+	return source
+}
 
 // All is the destination of the default route.
 func (f *Family) All() netip.Prefix {
@@ -63,7 +82,9 @@ func (f *Family) Neighbours(p *plugin.Plan, by *routing.Link, mac []byte, there 
 // NodeRoutes are routes to the node's addresses, in a table of the pod.
 func (f *Family) NodeRoutes(p *plugin.Plan, table *routing.Table, by *routing.Link) {
 	for _, addr := range f.Nodes {
-		p.Add(&routing.Route{Table: table, Dst: Single(addr), Dev: by, Src: f.Source()})
+		if !slices.Contains(f.Known, addr) {
+			p.Add(&routing.Route{Table: table, Dst: Single(addr), Via: f.Gateway, Dev: by, Src: f.Source(), Static: f.Static})
+		}
 	}
 }
 
@@ -71,13 +92,13 @@ func (f *Family) NodeRoutes(p *plugin.Plan, table *routing.Table, by *routing.Li
 // would need a neighbour of its own.
 func (f *Family) HijackRoutes(p *plugin.Plan, table *routing.Table, by *routing.Link) {
 	for _, dst := range f.Hijack {
-		p.Add(&routing.Route{Table: table, Dst: dst, Via: f.Node(), Dev: by, Src: f.Source()})
+		p.Add(&routing.Route{Table: table, Dst: dst, Via: f.hop(), Dev: by, Src: f.Source(), Static: f.Static})
 	}
 }
 
 // Reply makes answers to connections that came in by an interface leave by it, to whomever.
 func (f *Family) Reply(p *plugin.Plan, pod *routing.Namespace, by *routing.Link) {
-	p.Add(&routing.Route{Table: pod.Table(TableReply), Dst: f.All(), Via: f.Node(), Dev: by}, ReplyRule(pod, f.V6))
+	p.Add(&routing.Route{Table: pod.Table(TableReply), Dst: f.All(), Via: f.hop(), Dev: by}, ReplyRule(pod, f.V6))
 }
 
 // ReplyRule sends what has the mark to the table for answers. The mark is asked for only where a packet begins or ends

@@ -218,7 +218,7 @@ func TestGCOfBrokenConfiguration(t *testing.T) {
 	}
 }
 
-// TestVersion, of all three plugins; the one that this release does not implement refuses ADD.
+// TestVersion, of all three plugins.
 func TestVersion(t *testing.T) {
 	w := newWorld(t, dual, "")
 	before := w.Show(t)
@@ -229,18 +229,6 @@ func TestVersion(t *testing.T) {
 			if strings.TrimSpace(got.Stdout) != want || got.Status != 0 || got.Stderr != "" {
 				t.Errorf("got %+v", got)
 			}
-			if binary != "router" {
-				return
-			}
-			for verb, code := range map[string]uint{"ADD": 7, "CHECK": 7, "STATUS": 50} {
-				f := w.run(t, binary, verb, w.config("cniVersion", "1.1.0", "prevResult", map[string]any{
-					"cniVersion": "1.1.0", "interfaces": []any{map[string]any{"name": "eth0", "sandbox": w.Pod}},
-				})).Failed(t)
-				if f.Code != code || !strings.HasPrefix(f.Msg, binary+": ") || !strings.HasSuffix(f.Msg, "not implemented in this release") {
-					t.Errorf("%s: got %+v", verb, f)
-				}
-			}
-			w.run(t, binary, "DEL", w.config()).Silent(t, "DEL")
 		})
 	}
 	Same(t, "the kernel", before, w.Show(t))

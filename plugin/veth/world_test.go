@@ -131,7 +131,7 @@ func newWorld(t *testing.T, s stack, script string, nics ...*nic) *World {
 // A request is the configuration as libcni writes it, by its keys.
 type request map[string]any
 
-const leaveOut = "(leave it out)"
+const leaveOut = LeaveOut
 
 // config is the smallest configuration for an interface; others, or others' values, follow as pairs.
 func config(w *World, n *nic, pairs ...any) request {

@@ -12,7 +12,6 @@ import (
 	"underlay-cni/conflist"
 	"underlay-cni/firewall"
 	"underlay-cni/plugin"
-	"underlay-cni/plugin/acd"
 	"underlay-cni/plugin/underlay"
 	"underlay-cni/routing"
 )
@@ -35,8 +34,7 @@ type attachment struct {
 	firewall        firewall.Firewall
 
 	nodeAddrs []netip.Addr        // best first
-	addrs     []routing.Address   // of the pod's interface, best first
-	mac       *routing.LinkMAC    // of the pod's interface; nil: as it is
+	wire      *underlay.Wire      // the pod's interface, its addresses and hardware address
 	families  []*family           // those that both sides have
 	own       *routing.Table      // of a later interface
 	hostConf  []*routing.InetConf // with set_host: the node's interfaces whose rp_filter is another
@@ -71,15 +69,10 @@ func look(r *plugin.Request) (*attachment, error) {
 		network: r.Network, config: config, user: userOf(r.Attachment), node: r.Node, pod: r.Pod, podEnd: r.Pod.Link(podEnd),
 		hostEnd: r.Node.Link(p.hostEnd), hostMAC: p.hostMAC, podMAC: p.podMAC, owner: p.owner(), first: true,
 	}
-	if a.eth, err = r.PodLink(); err != nil {
-		return nil, err
-	}
-	if err := a.lookAtAddresses(r); err != nil {
-		return nil, err
-	}
-	if err := a.lookAtMAC(); err != nil || a.onlyMAC() {
+	if a.wire, err = underlay.LookAtWire(r, config); err != nil || underlay.OnlyMAC(config) {
 		return a, err
 	}
+	a.eth = a.wire.Link
 	for _, look := range []func(*plugin.Request) error{a.lookAtPair, a.lookAtNode, a.lookAtRoutes} {
 		if err := look(r); err != nil {
 			return nil, err
@@ -98,78 +91,6 @@ func decode(r *plugin.Request) (*conflist.Underlay, error) {
 		r.LogTo(config.LogOptions)
 	}
 	return config, err
-}
-
-// onlyMAC reports whether the hardware address is all that is asked for.
-func (a *attachment) onlyMAC() bool {
-	_, given := a.config.MACPrefix.Octets()
-	return a.config.OnlyOpMAC && given
-}
-
-// lookAtAddresses reads the addresses of the pod's interface, and makes sure that they are nobody else's.
-func (a *attachment) lookAtAddresses(r *plugin.Request) error {
-	all, err := a.pod.Addresses(a.eth)
-	if err != nil {
-		return fmt.Errorf("look at the pod: %w", err)
-	}
-	if c := a.config.IPConflict; c.Enabled && r.Verb == "ADD" {
-		if err := a.lookForConflict(all, acd.Options{Interval: c.Interval, Retries: c.Retries}); err != nil {
-			return err
-		}
-		if all, err = a.pod.Addresses(a.eth); err != nil { // none is tentative any more
-			return fmt.Errorf("look at the pod: %w", err)
-		}
-	}
-	if r.Verb == "CHECK" {
-		if err := missing(r, all); err != nil {
-			return err
-		}
-	}
-	a.addrs, err = plugin.Sound(a.node, a.eth, all)
-	return err
-}
-
-// missing tells which address of the result the interface has not: without the last of a family the plan has nothing of
-// that family, so nothing else would tell.
-func missing(r *plugin.Request, have []routing.Address) error {
-	for _, want := range r.PodAddresses() {
-		if !slices.ContainsFunc(have, func(a routing.Address) bool { return a.Prefix.Addr() == want.Addr() }) {
-			return plugin.Errorf(plugin.CodeCheck, "address is missing: %s on %s", want, r.IfName)
-		}
-	}
-	return nil
-}
-
-func (a *attachment) lookForConflict(addrs []routing.Address, o acd.Options) error {
-	err := acd.Check(a.node, a.eth, addrs, o)
-	switch {
-	case errors.As(err, new(*acd.Conflict)):
-		return plugin.Errorf(plugin.CodeConflict, "%w", err)
-	case errors.Is(err, acd.ErrUndecided):
-		return plugin.Errorf(plugin.CodeTryAgain, "%w", err)
-	}
-	return err
-}
-
-// lookAtMAC computes the hardware address of the pod's interface, if it is to have one of ours. One that the runtime
-// asked the interface plugin for wins.
-func (a *attachment) lookAtMAC() error {
-	prefix, given := a.config.MACPrefix.Octets()
-	if !given || a.config.MAC != "" || len(a.addrs) == 0 {
-		return nil
-	}
-	mac, err := acd.MAC(prefix, a.addrs)
-	if err != nil {
-		return plugin.Errorf(plugin.CodeLink, "mac_prefix: %w", err)
-	}
-	a.mac = &routing.LinkMAC{Link: a.eth, MAC: mac}
-	err = a.mac.Possible()
-	if errors.Is(err, routing.ErrSharedMAC) {
-		return &conflist.KeyError{
-			Key: "mac_prefix", Value: a.config.MACPrefix.String(), Problem: err.Error(), Accepted: "a macvlan or an SR-IOV function, or no mac_prefix",
-		}
-	}
-	return err
 }
 
 // lookAtPair finds the pair that the pod has from an earlier attachment, or makes sure that the name of its end is
@@ -228,7 +149,7 @@ func (a *attachment) lookAtNode(*plugin.Request) (err error) {
 	}
 	for _, v6 := range []bool{false, true} {
 		f := &family{Family: underlay.Family{V6: v6}}
-		for _, addr := range a.addrs {
+		for _, addr := range a.wire.Addrs {
 			if addr.Prefix.Addr().Is6() == v6 {
 				f.Pods = append(f.Pods, addr.Prefix.Addr())
 			}

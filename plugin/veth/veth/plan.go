@@ -2,7 +2,6 @@ package veth
 
 import (
 	"underlay-cni/plugin"
-	"underlay-cni/plugin/acd"
 	"underlay-cni/plugin/underlay"
 	"underlay-cni/routing"
 )
@@ -11,12 +10,8 @@ import (
 func (a *attachment) plan() *plugin.Plan {
 	var p plugin.Plan
 
-	// The pod's interface. With another hardware address the kernel forgets its neighbours, so that comes first.
-	if a.mac != nil {
-		p.Add(a.mac)
-		p.Then(func() error { return acd.Announce(a.eth, a.addrs) })
-	}
-	if a.onlyMAC() || len(a.families) == 0 {
+	a.wire.Address(&p)
+	if underlay.OnlyMAC(a.config) || len(a.families) == 0 {
 		return &p
 	}
 
@@ -81,7 +76,9 @@ func (a *attachment) plan() *plugin.Plan {
 			f.HijackRoutes(&p, main, a.podEnd)
 		}
 		if f.forsake {
-			a.ignoreRouters(&p, f)
+			if f.V6 {
+				underlay.IgnoreRouters(&p, a.eth)
+			}
 			f.Forsake(&p)
 		}
 	}
@@ -92,16 +89,11 @@ func (a *attachment) plan() *plugin.Plan {
 // for stays: other pods rely on it by then.
 func (a *attachment) nodeSysctls(p *plugin.Plan) {
 	if a.config.RPFilter.SetHost {
-		for _, all := range []string{"all", "default"} {
-			p.Add(&routing.Sysctls{NS: a.node, Dir: v4conf + all, Values: routing.Values(a.rpFilter()), Shared: true})
-		}
-		for _, c := range a.hostConf {
-			p.Add(c)
-		}
+		underlay.RPFilterOfNode(p, a.node, a.rpFilter(), a.hostConf)
 	}
 	p.Add(&routing.InetConf{Dev: a.hostEnd, Values: routing.Values(a.rpFilter(), "forwarding=1", "send_redirects=0")})
 	if a.family(true) != nil {
-		p.Add(&routing.Sysctls{NS: a.node, Dir: v6conf + a.hostEnd.Name, Values: routing.Values("disable_ipv6=0")})
+		p.Add(&routing.Sysctls{NS: a.node, Dir: underlay.V6Conf + a.hostEnd.Name, Values: routing.Values("disable_ipv6=0")})
 	}
 }
 
@@ -110,7 +102,7 @@ func (a *attachment) nodeSysctls(p *plugin.Plan) {
 // IPv4, which is on. What wants to forward in the pod turns it on by itself, afterwards.
 func (a *attachment) podSysctls(p *plugin.Plan) {
 	p.Add(
-		&routing.Sysctls{NS: a.pod, Dir: v4conf + "all", Values: routing.Values(a.rpFilter())},
+		&routing.Sysctls{NS: a.pod, Dir: underlay.V4Conf + "all", Values: routing.Values(a.rpFilter())},
 		&routing.InetConf{Dev: a.eth, Values: routing.Values(a.rpFilter(), "forwarding=0")},
 		&routing.InetConf{Dev: a.podEnd, Values: routing.Values(a.rpFilter(), "src_valid_mark=1", "accept_redirects=0")},
 	)
@@ -118,19 +110,7 @@ func (a *attachment) podSysctls(p *plugin.Plan) {
 		return
 	}
 	p.Add(
-		&routing.Sysctls{NS: a.pod, Dir: v6conf + a.eth.Name, Values: routing.Values("disable_ipv6=0")},
-		&routing.Sysctls{NS: a.pod, Dir: v6conf + podEnd, Values: routing.Values("disable_ipv6=0", "accept_redirects=0")},
+		&routing.Sysctls{NS: a.pod, Dir: underlay.V6Conf + a.eth.Name, Values: routing.Values("disable_ipv6=0")},
+		&routing.Sysctls{NS: a.pod, Dir: underlay.V6Conf + podEnd, Values: routing.Values("disable_ipv6=0", "accept_redirects=0")},
 	)
 }
-
-// ignoreRouters keeps router advertisements from adding a default route again that has moved to another table.
-func (a *attachment) ignoreRouters(p *plugin.Plan, f *family) {
-	if f.V6 {
-		p.Add(&routing.Sysctls{NS: a.pod, Dir: v6conf + a.eth.Name, Values: routing.Values("accept_ra_defrtr=0")})
-	}
-}
-
-const (
-	v4conf = "net/ipv4/conf/"
-	v6conf = "net/ipv6/conf/"
-)

@@ -1,6 +1,7 @@
 package veth
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -16,10 +17,10 @@ func add(r *plugin.Request) (*plugin.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.mac != nil {
-		r.SetMAC(a.mac.MAC)
+	if a.wire.MAC != nil {
+		r.SetMAC(a.wire.MAC.MAC)
 	}
-	if a.onlyMAC() || len(a.families) == 0 {
+	if underlay.OnlyMAC(a.config) || len(a.families) == 0 {
 		return a.plan(), nil
 	}
 	r.AppendInterfaces(a.interfaces(r.Netns)...)
@@ -111,19 +112,5 @@ func status(r *plugin.Request) error {
 	if err != nil {
 		return err
 	}
-	addrs, err := underlay.NodeAddresses(r.Node)
-	if err != nil {
-		return err
-	}
-	if len(addrs) == 0 {
-		return plugin.Errorf(plugin.CodeNotReady, "the node has no address that a pod could reach it by")
-	}
-	fw, err := firewall.Open(string(config.Firewall))
-	if err == nil {
-		err = fw.ProbeServices(r.Node, services(r.Network, config, addrs))
-	}
-	if err != nil {
-		return plugin.Errorf(plugin.CodeNotReady, "firewall: %w", err)
-	}
-	return nil
+	return underlay.Status(r.Node, config, func(nodes []netip.Addr) firewall.Services { return services(r.Network, config, nodes) })
 }

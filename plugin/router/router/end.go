@@ -1,0 +1,179 @@
+package router
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"underlay-cni/plugin"
+	"underlay-cni/plugin/underlay"
+	"underlay-cni/routing"
+)
+
+// An end is that of an attachment in a pod that is still there.
+type end struct {
+	*plugin.Request
+	links  []*routing.LinkAttrs
+	others []string // still attached
+	rules  []*routing.Rule
+	addrs  map[netip.Addr]string // the interface of each of the pod's addresses
+}
+
+// leavePod takes away what the attachment has in a pod that is still there. The interface before gets back its place in
+// the main table. With the last attachment all of ours goes.
+func leavePod(r *plugin.Request, p *plugin.Plan) error {
+	if r.Pod == nil {
+		return nil
+	}
+	e := &end{Request: r, addrs: map[netip.Addr]string{}}
+	err := e.look()
+	if err == nil {
+		err = e.leave(p)
+	}
+	if err != nil {
+		return fmt.Errorf("look at the pod: %w", err)
+	}
+	return nil
+}
+
+func (e *end) look() (err error) {
+	if e.links, err = e.Pod.Links(nil); err != nil {
+		return err
+	}
+	names := make(map[int]string)
+	for _, l := range e.links {
+		names[l.Index] = l.Name
+		if attached(l) && l.Name != e.IfName {
+			e.others = append(e.others, l.Name)
+		}
+	}
+	all, err := e.Pod.Addresses(nil)
+	for _, addr := range routing.Usable(all) {
+		e.addrs[addr.Prefix.Addr()] = names[addr.Link]
+	}
+	if err == nil {
+		e.rules, err = e.Pod.Froms(underlay.PrefFrom)
+	}
+	return err
+}
+
+// ours reports whether there is anything of ours to take: the interface says that it is attached, or it has gone, and
+// the rule for answers is there.
+func (e *end) ours() (bool, error) {
+	if at := slices.IndexFunc(e.links, func(l *routing.LinkAttrs) bool { return l.Name == e.IfName }); at >= 0 {
+		return attached(e.links[at]), nil
+	}
+	for _, v6 := range []bool{false, true} {
+		if found, err := e.Pod.HasIif(v6, underlay.PrefReply, "lo"); found || err != nil {
+			return found, err
+		}
+	}
+	return false, nil
+}
+
+func (e *end) leave(p *plugin.Plan) error {
+	if ours, err := e.ours(); !ours || err != nil {
+		return err
+	}
+	heir := e.heir()
+	var tables []int
+	for _, rule := range e.rules {
+		by := e.addrs[rule.From.Addr()]
+		if len(e.others) > 0 && by != "" && by != e.IfName && by != heir {
+			continue
+		}
+		id, err := rule.Table.ID()
+		if err != nil {
+			return err
+		}
+		tables = append(tables, id)
+	}
+	for _, l := range e.links {
+		if err := e.leaveRoutes(p, l, l.Name == heir, tables); err != nil {
+			return err
+		}
+	}
+	for _, rule := range e.rules {
+		if id, err := rule.Table.ID(); err == nil && slices.Contains(tables, id) {
+			p.Add(&routing.NoRule{Rule: rule})
+		}
+	}
+	for _, v6 := range []bool{false, true} {
+		if len(e.others) == 0 {
+			p.Add(&routing.NoRule{Rule: underlay.ReplyRule(e.Pod, v6)})
+		}
+	}
+	p.Add(&routing.NoAltName{AltName: &routing.AltName{Link: e.Pod.Link(e.IfName), Name: podName(e.IfName)}})
+	return nil
+}
+
+// heir is the interface that has moved for this one, and comes back: the last by name of those that have. It is empty
+// if this one has moved, too, for a later one.
+func (e *end) heir() (heir string) {
+	for _, rule := range e.rules {
+		by := e.addrs[rule.From.Addr()]
+		if by == e.IfName {
+			return ""
+		}
+		if by != "" && (heir == "" || underlay.Before(heir, by)) {
+			heir = by
+		}
+	}
+	return heir
+}
+
+// leaveRoutes takes away the routes by one interface in some tables, and with the last attachment ours in main; the
+// default routes of the heir are in main again before that.
+func (e *end) leaveRoutes(p *plugin.Plan, l *routing.LinkAttrs, heir bool, tables []int) error {
+	routes, err := e.Pod.Routes(e.Pod.Link(l.Name))
+	if err != nil {
+		return err
+	}
+	for _, v6 := range []bool{false, true} {
+		if !heir {
+			break
+		}
+		// Without another default route than that of the interface that leaves, which goes with it.
+		if err := e.inherit(p, l, v6, tables, routes); err != nil {
+			return err
+		}
+	}
+	for _, r := range routes {
+		id, err := r.Table.ID()
+		if err != nil {
+			return err
+		}
+		last := len(e.others) == 0 && (id == underlay.TableReply || id == routing.MainTable && !r.Copied() && l.Name != e.IfName)
+		if slices.Contains(tables, id) || last {
+			p.Add(&routing.NoRoute{Route: r})
+		}
+		switch { // the node's addresses
+		case last && r.Via.IsValid() && id == underlay.TableReply:
+			p.Add(&routing.NoNeigh{Neigh: &routing.Neigh{Addr: r.Via, Dev: r.Dev}})
+		case last && r.Dst.IsSingleIP():
+			p.Add(&routing.NoNeigh{Neigh: &routing.Neigh{Addr: r.Dst.Addr(), Dev: r.Dev}})
+		}
+	}
+	return nil
+}
+
+func (e *end) inherit(p *plugin.Plan, l *routing.LinkAttrs, v6 bool, tables []int, routes []*routing.Route) error {
+	leaving, _ := e.Pod.Link(e.IfName).Index() // 0, no interface's, if it has gone
+	if has, err := e.Pod.HasDefault(v6, leaving); has || err != nil {
+		return err
+	}
+	for _, r := range routes {
+		id, err := r.Table.ID()
+		if err != nil {
+			return err
+		}
+		if !r.IsDefault() || !r.Copied() || r.Dst.Addr().Is6() != v6 || !slices.Contains(tables, id) || id == underlay.TableReply {
+			continue
+		}
+		p.Add(r.In(e.Pod.Table(routing.MainTable)))
+		if r.Learned() {
+			p.Add(&routing.Sysctls{NS: e.Pod, Dir: underlay.V6Conf + l.Name, Values: routing.Values("accept_ra_defrtr=1")})
+		}
+	}
+	return nil
+}

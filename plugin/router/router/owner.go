@@ -1,0 +1,89 @@
+package router
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"underlay-cni/plugin"
+	"underlay-cni/routing"
+)
+
+// What says whose the node's routes are. The rule and the table are shared, and a route has no room for a name: a metric
+// of its own would keep it from replacing a stale one, realms are IPv4's only, and the protocol has eight bits. But
+// all of an attachment's routes and neighbours leave by the overlay's interface on the node, the peer of the pod's; and
+// when that goes, so do they. So the peer's further names tell: one for the attachment, found without the pod, and one
+// for each of its routes.
+const (
+	ofAttachment = "router." // router.16bc4837.5d0f2e6d.net1
+	ofRoute      = "route."  // route.16bc4837.5d0f2e6d.500.10.10.30.53
+)
+
+// group is how a network is named in a further name.
+func group(network string) string {
+	return fmt.Sprintf("%08x.", plugin.Group("router\x00"+network))
+}
+
+// key names an attachment: its network, and all of it.
+func key(a plugin.Attachment) string {
+	return group(a.Network) + strings.TrimPrefix(a.HostEnd(), plugin.HostEndPrefix) + "."
+}
+
+// hostName is the further name of the peer on the node that stands for an attachment.
+func hostName(a plugin.Attachment) string { return ofAttachment + key(a) + a.IfName }
+
+// podName is the further name that an interface of the pod has while it is attached.
+func podName(ifName string) string { return ofAttachment + ifName }
+
+// attached reports whether an interface of the pod is attached.
+func attached(l *routing.LinkAttrs) bool { return slices.Contains(l.AltNames, podName(l.Name)) }
+
+// routeName is the further name for a route to an address. An interface's name has no colon.
+func routeName(a plugin.Attachment, table int, addr netip.Addr) string {
+	return fmt.Sprint(ofRoute, key(a), table, ".", strings.ReplaceAll(addr.String(), ":", "-"))
+}
+
+// A claim is a route of an attachment, as its further name tells.
+type claim struct {
+	name  string
+	table int
+	addr  netip.Addr
+}
+
+// claims are the routes whose names begin with a key.
+func claims(l *routing.LinkAttrs, key string) (all []claim) {
+	for _, name := range l.AltNames {
+		rest, ours := strings.CutPrefix(name, ofRoute+key)
+		table, text, _ := strings.Cut(rest, ".")
+		id, err := strconv.Atoi(table)
+		addr, bad := netip.ParseAddr(strings.ReplaceAll(text, "-", ":"))
+		if ours && err == nil && bad == nil {
+			all = append(all, claim{name, id, addr})
+		}
+	}
+	return all
+}
+
+// leaveNode takes away what an attachment has on the node, by the peer that has its names; the name by which a DEL finds
+// the others goes last.
+func leaveNode(p *plugin.Plan, node *routing.Namespace, l *routing.LinkAttrs, name string) {
+	peer := node.Link(l.Name)
+	parts := strings.SplitAfterN(strings.TrimPrefix(name, ofAttachment), ".", 3)
+	for _, c := range claims(l, parts[0]+parts[1]) {
+		p.Add(
+			&routing.NoRoute{Route: hostRoute(node, c.table, c.addr, peer)},
+			&routing.NoNeigh{Neigh: &routing.Neigh{Addr: c.addr, Dev: peer}},
+			&routing.NoAltName{AltName: &routing.AltName{Link: peer, Name: c.name}},
+		)
+	}
+	p.Add(&routing.NoAltName{AltName: &routing.AltName{Link: peer, Name: name}})
+}
+
+// ofNetwork are the further names of a link that stand for a network's attachments.
+func ofNetwork(l *routing.LinkAttrs, network string) []string {
+	return slices.DeleteFunc(slices.Clone(l.AltNames), func(name string) bool {
+		return !strings.HasPrefix(name, ofAttachment+group(network)) || strings.Count(name, ".") < 3
+	})
+}

@@ -1,0 +1,96 @@
+package router
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+
+	"underlay-cni/firewall"
+	"underlay-cni/plugin"
+	"underlay-cni/plugin/underlay"
+	"underlay-cni/routing"
+)
+
+// add plans the attachment and completes the result.
+func add(r *plugin.Request) (*plugin.Plan, error) {
+	a, err := look(r)
+	if err != nil {
+		return nil, err
+	}
+	if a.wire.MAC != nil {
+		r.SetMAC(a.wire.MAC.MAC)
+	}
+	for _, m := range a.moved {
+		for _, f := range m.families {
+			if m.link == a.wire.Link && f.forsake {
+				r.DropDefault(f.V6)
+			}
+		}
+	}
+	return a.plan(), nil
+}
+
+// check plans the attachment as add did.
+func check(r *plugin.Request) (*plugin.Plan, error) {
+	a, err := look(r)
+	if err != nil {
+		return nil, err
+	}
+	return a.plan(), nil
+}
+
+// del plans the end of the attachment: on the node from its three names alone, and in the pod while that is there.
+func del(r *plugin.Request) (*plugin.Plan, error) {
+	_, _ = decode(r) // for the log: a DEL works with any configuration
+	p := new(plugin.Plan)
+	err := leavePod(r, p)
+	name := hostName(r.Attachment)
+	peer, lost := r.Node.LinkNamed(name)
+	switch {
+	case errors.Is(lost, routing.ErrNoLink): // and its routes with it
+	case lost != nil:
+		err = errors.Join(err, lost)
+	default:
+		leaveNode(p, r.Node, peer, name)
+	}
+	return p, err
+}
+
+// gc plans the removal of what belongs to the network and to no valid attachment. Without a list there is nothing to do:
+// what is provably dead went with the overlay's interface.
+func gc(r *plugin.Request) (*plugin.Plan, error) {
+	_, _ = decode(r) // for the log
+	p := new(plugin.Plan)
+	valid, listed, err := r.ValidAttachments()
+	if err != nil || !listed {
+		return p, err
+	}
+	var keep []string
+	for _, a := range valid {
+		keep = append(keep, hostName(a))
+	}
+	links, err := r.Node.Links(func(l *routing.LinkAttrs) bool { return len(l.AltNames) > 0 })
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range links {
+		for _, name := range ofNetwork(l, r.Network) {
+			if !slices.Contains(keep, name) {
+				leaveNode(p, r.Node, l, name)
+			}
+		}
+	}
+	return p, nil
+}
+
+// status tells whether an ADD could succeed: the node has an address that pods can reach it by, and a firewall backend
+// works.
+func status(r *plugin.Request) error {
+	config, err := decode(r)
+	if err != nil {
+		return err
+	}
+	return underlay.Status(r.Node, config, func(nodes []netip.Addr) firewall.Services { // what a pod gets needs no more than this
+		return firewall.Services{Owner: "router", Network: r.Network, Group: plugin.Group(r.Network), Addr4: nodes[0]}
+	})
+}

@@ -1,0 +1,151 @@
+package underlay
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"underlay-cni/conflist"
+	"underlay-cni/firewall"
+	"underlay-cni/plugin"
+	"underlay-cni/plugin/acd"
+	"underlay-cni/routing"
+)
+
+// A Wire is the pod's interface that the plugin before has made.
+type Wire struct {
+	Link  *routing.Link
+	Addrs []routing.Address // usable, best first
+	MAC   *routing.LinkMAC  // nil: as it is
+}
+
+// LookAtWire reads the pod's interface. With ip_conflict an ADD makes sure that its addresses are nobody else's.
+func LookAtWire(r *plugin.Request, config *conflist.Underlay) (*Wire, error) {
+	link, err := r.PodLink()
+	if err != nil {
+		return nil, err
+	}
+	w := &Wire{Link: link}
+	all, err := r.Pod.Addresses(link)
+	if err != nil {
+		return nil, fmt.Errorf("look at the pod: %w", err)
+	}
+	if c := config.IPConflict; c.Enabled && r.Verb == "ADD" {
+		if err := lookForConflict(r.Node, link, all, acd.Options{Interval: c.Interval, Retries: c.Retries}); err != nil {
+			return nil, err
+		}
+		if all, err = r.Pod.Addresses(link); err != nil { // none is tentative any more
+			return nil, fmt.Errorf("look at the pod: %w", err)
+		}
+	}
+	if r.Verb == "CHECK" {
+		if err := missing(r, all); err != nil {
+			return nil, err
+		}
+	}
+	if w.Addrs, err = plugin.Sound(r.Node, link, all); err != nil {
+		return nil, err
+	}
+	return w, w.lookAtMAC(config)
+}
+
+// missing tells which address of the result the interface has not: without the last of a family the plan has nothing of
+// that family, so nothing else would tell.
+func missing(r *plugin.Request, have []routing.Address) error {
+	for _, want := range r.PodAddresses() {
+		if !slices.ContainsFunc(have, func(a routing.Address) bool { return a.Prefix.Addr() == want.Addr() }) {
+			return plugin.Errorf(plugin.CodeCheck, "address is missing: %s on %s", want, r.IfName)
+		}
+	}
+	return nil
+}
+
+func lookForConflict(node *routing.Namespace, link *routing.Link, addrs []routing.Address, o acd.Options) error {
+	err := acd.Check(node, link, addrs, o)
+	switch {
+	case errors.As(err, new(*acd.Conflict)):
+		return plugin.Errorf(plugin.CodeConflict, "%w", err)
+	case errors.Is(err, acd.ErrUndecided):
+		return plugin.Errorf(plugin.CodeTryAgain, "%w", err)
+	}
+	return err
+}
+
+// lookAtMAC computes the hardware address of the interface, if it is to have one of ours. One that the runtime asked the
+// interface plugin for wins.
+func (w *Wire) lookAtMAC(config *conflist.Underlay) error {
+	prefix, given := config.MACPrefix.Octets()
+	if !given || config.MAC != "" || len(w.Addrs) == 0 {
+		return nil
+	}
+	mac, err := acd.MAC(prefix, w.Addrs)
+	if err != nil {
+		return plugin.Errorf(plugin.CodeLink, "mac_prefix: %w", err)
+	}
+	w.MAC = &routing.LinkMAC{Link: w.Link, MAC: mac}
+	err = w.MAC.Possible()
+	if errors.Is(err, routing.ErrSharedMAC) {
+		return &conflist.KeyError{
+			Key: "mac_prefix", Value: config.MACPrefix.String(), Problem: err.Error(), Accepted: "a macvlan or an SR-IOV function, or no mac_prefix",
+		}
+	}
+	return err
+}
+
+// Address gives the interface its hardware address, and tells the wire. It comes first: with another one the kernel
+// forgets the interface's neighbours.
+func (w *Wire) Address(p *plugin.Plan) {
+	if w.MAC != nil {
+		p.Add(w.MAC)
+		p.Then(func() error { return acd.Announce(w.Link, w.Addrs) })
+	}
+}
+
+// OnlyMAC reports whether the hardware address is all that is asked for.
+func OnlyMAC(config *conflist.Underlay) bool {
+	_, given := config.MACPrefix.Octets()
+	return config.OnlyOpMAC && given
+}
+
+// Status tells whether an ADD could succeed: the node has an address that pods can reach it by, and a firewall backend
+// works, which is asked for rules on the node.
+func Status(node *routing.Namespace, config *conflist.Underlay, rules func(nodes []netip.Addr) firewall.Services) error {
+	addrs, err := NodeAddresses(node)
+	if err != nil {
+		return err
+	}
+	if len(addrs) == 0 {
+		return plugin.Errorf(plugin.CodeNotReady, "the node has no address that a pod could reach it by")
+	}
+	fw, err := firewall.Open(string(config.Firewall))
+	if err == nil {
+		err = fw.ProbeServices(node, rules(addrs))
+	}
+	if err != nil {
+		return plugin.Errorf(plugin.CodeNotReady, "firewall: %w", err)
+	}
+	return nil
+}
+
+// RPFilterOfNode sets rp_filter of the node's interfaces, as set_host asks for: others are those with another value. It
+// stays: other pods rely on it by then.
+func RPFilterOfNode(p *plugin.Plan, node *routing.Namespace, assignment string, others []*routing.InetConf) {
+	for _, all := range []string{"all", "default"} {
+		p.Add(&routing.Sysctls{NS: node, Dir: V4Conf + all, Values: routing.Values(assignment), Shared: true})
+	}
+	for _, c := range others {
+		p.Add(c)
+	}
+}
+
+// IgnoreRouters keeps router advertisements from adding a default route again that has moved to another table.
+func IgnoreRouters(p *plugin.Plan, link *routing.Link) {
+	p.Add(&routing.Sysctls{NS: link.NS, Dir: V6Conf + link.Name, Values: routing.Values("accept_ra_defrtr=0")})
+}
+
+// The directories of interfaces' sysctls.
+const (
+	V4Conf = "net/ipv4/conf/"
+	V6Conf = "net/ipv6/conf/"
+)
