@@ -53,7 +53,6 @@ uml)
 	modules="veth macvlan ipvlan bridge iptable_mangle iptable_nat ip6table_mangle ip6table_nat"
 	usual() {
 		run macvlan iptables 'TestPathsIPTables/^iptables-legacy_.*_iptables-legacy'
-		run ipvlan-l2 iptables 'TestPathsElsewhere/^(all_of_it|no_.*),_iptables-legacy$'
 		run ipvlan-l2 auto 'TestCheckAfterAdd/dual_1.0.0|TestMove'
 	}
 	;;
