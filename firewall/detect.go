@@ -3,6 +3,7 @@ package firewall
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"runtime"
 
 	"github.com/vishvananda/netns"
@@ -118,17 +119,24 @@ type sweeping struct {
 // A backend can say which rule set another one would have left.
 type backend interface {
 	Firewall
-	nodeLeft(Namespace, Node) *leftovers
-	podLeft(Namespace, Pod) *leftovers
+	// nftLeft is the table of nftables that another backend would have left: none, if that is the backend.
 	nftLeft(table string) string
 }
 
 func (s *sweeping) Node(ns Namespace, n Node) Change {
-	return &swept{s.backend.Node(ns, n), s.nodeLeft(ns, n), s.only}
+	anywhere := n
+	anywhere.Addr4, anywhere.Addr6 = netip.IPv4Unspecified(), netip.IPv6Unspecified()
+	return &swept{s.backend.Node(ns, n), &leftovers{ns: ns, node: true, table: s.nftLeft(podTable + "-" + n.Network), halves: func(variant string) []*half {
+		return iptBackend{variant}.node(ns, anywhere).halves
+	}}, s.only}
 }
 
 func (s *sweeping) Pod(ns Namespace, p Pod) Change {
-	return &swept{s.backend.Pod(ns, p), s.podLeft(ns, p), s.only}
+	both := p
+	both.IPv4, both.IPv6 = true, true
+	return &swept{s.backend.Pod(ns, p), &leftovers{ns: ns, table: s.nftLeft(podTable), halves: func(variant string) []*half {
+		return iptBackend{variant}.pod(ns, both).halves
+	}}, s.only}
 }
 
 type swept struct {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -21,31 +20,9 @@ type leftovers struct {
 	halves func(variant string) []*half // of iptables, in both families
 }
 
-func (n nftBackend) nodeLeft(ns Namespace, node Node) *leftovers {
-	return &leftovers{ns: ns, node: true, halves: nodeHalves(ns, node)}
-}
+func (nftBackend) nftLeft(string) string { return "" }
 
-func (n nftBackend) podLeft(ns Namespace, p Pod) *leftovers {
-	return &leftovers{ns: ns, halves: podHalves(ns, p)}
-}
-
-func (b iptBackend) nodeLeft(ns Namespace, n Node) *leftovers {
-	return &leftovers{ns: ns, node: true, table: podTable + "-" + n.Network, halves: nodeHalves(ns, n)}
-}
-
-func (b iptBackend) podLeft(ns Namespace, p Pod) *leftovers {
-	return &leftovers{ns: ns, table: podTable, halves: podHalves(ns, p)}
-}
-
-func nodeHalves(ns Namespace, n Node) func(string) []*half {
-	n.Addr4, n.Addr6 = netip.IPv4Unspecified(), netip.IPv6Unspecified()
-	return func(variant string) []*half { return iptBackend{variant}.node(ns, n).halves }
-}
-
-func podHalves(ns Namespace, p Pod) func(string) []*half {
-	p.IPv4, p.IPv6 = true, true
-	return func(variant string) []*half { return iptBackend{variant}.pod(ns, p).halves }
-}
+func (iptBackend) nftLeft(table string) string { return table }
 
 // The variants of iptables, as the names of the programs have them.
 const (

@@ -36,7 +36,7 @@ func nodeTables(n Node, addr netip.Addr) []xtable {
 	forward := xchain{name: name("FWD"), from: "FORWARD", gone: n.Masquerade}
 	if !n.Masquerade {
 		forward.rules = []xrule{{
-			"-m devgroup " + srcGroup(n) + " -m conntrack --ctdir ORIGINAL --ctstate DNAT -m connmark ! " + marked(n.ServiceMark),
+			"-m devgroup " + srcGroup(n.Group) + " -m conntrack --ctdir ORIGINAL --ctstate DNAT -m connmark ! " + marked(n.ServiceMark),
 			orMark(n.NodePortMark), "translated, but no Service",
 		}}
 	}
@@ -52,7 +52,7 @@ func preRules(n Node, pod string) (rules []xrule) {
 	for _, match := range nodePortMatches(n) {
 		rules = append(rules, xrule{"-i " + n.HostInterface + match, orConnmark(n.NodePortMark), "a client of a NodePort"})
 	}
-	return append(rules, xrule{"-m devgroup " + srcGroup(n), "-g " + pod, "from a pod"})
+	return append(rules, xrule{"-m devgroup " + srcGroup(n.Group), "-g " + pod, "from a pod"})
 }
 
 // nodePortMatches match the NodePorts, without what comes before.
@@ -92,7 +92,7 @@ func postRules(n Node, addr netip.Addr) []xrule {
 		rest = xrule{"-m mark " + marked(n.NodePortMark) + " -m addrtype ! --dst-type MULTICAST", masqueradeFully, "ipMasq"}
 	}
 	return []xrule{
-		{service + " -m devgroup " + dstGroup(n), fmt.Sprintf("-j SNAT --to-source %s --random-fully", addr), back},
+		{service + " -m devgroup " + dstGroup(n.Group), fmt.Sprintf("-j SNAT --to-source %s --random-fully", addr), back},
 		// What the main table sends out, for a pod without a gateway; not into pods of other networks, whose host ends have
 		// no address to masquerade with.
 		{service + " ! -o veth+", masqueradeFully, back},
@@ -105,13 +105,13 @@ func postRules(n Node, addr netip.Addr) []xrule {
 func forwardRules(n Node) []xrule {
 	const known = " -m conntrack --ctstate RELATED,ESTABLISHED,DNAT"
 	from := []xrule{
-		{"-m devgroup " + srcGroup(n) + known, "-j ACCEPT", "from a pod"},
-		{"-m devgroup " + srcGroup(n) + " -m connmark " + marked(n.ServiceMark), "-j ACCEPT", "from a pod to a Service"},
+		{"-m devgroup " + srcGroup(n.Group) + known, "-j ACCEPT", "from a pod"},
+		{"-m devgroup " + srcGroup(n.Group) + " -m connmark " + marked(n.ServiceMark), "-j ACCEPT", "from a pod to a Service"},
 	}
 	if n.Masquerade {
-		from = []xrule{{"-m devgroup " + srcGroup(n), "-j ACCEPT", "from a pod"}}
+		from = []xrule{{"-m devgroup " + srcGroup(n.Group), "-j ACCEPT", "from a pod"}}
 	}
-	return append(from, xrule{"-m devgroup " + dstGroup(n) + known, "-j ACCEPT", "to a pod"})
+	return append(from, xrule{"-m devgroup " + dstGroup(n.Group) + known, "-j ACCEPT", "to a pod"})
 }
 
 // Pod is the same as the nftables backend's, in the families that the pod has. That a connection came in by the
@@ -153,8 +153,8 @@ const podChains = "VETH-HOST"
 
 const masqueradeFully = "-j MASQUERADE --random-fully"
 
-func srcGroup(n Node) string { return fmt.Sprintf("--src-group %#x", n.Group) }
-func dstGroup(n Node) string { return fmt.Sprintf("--dst-group %#x", n.Group) }
+func srcGroup(group uint32) string { return fmt.Sprintf("--src-group %#x", group) }
+func dstGroup(group uint32) string { return fmt.Sprintf("--dst-group %#x", group) }
 
 func marked(bits uint32) string     { return fmt.Sprintf("--mark %#x/%#[1]x", bits) }
 func orMark(bits uint32) string     { return fmt.Sprintf("-j MARK --or-mark %#x", bits) }

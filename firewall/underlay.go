@@ -95,7 +95,7 @@ func (b iptBackend) services(ns Namespace, s Services) *ruleset {
 // tables are those of the network in the family of the node's address.
 func (s Services) tables(addr netip.Addr) []xtable {
 	name := func(of string) string { return fmt.Sprintf("%s-%d-%s", chainPrefix(s.Owner), s.Group, of) }
-	from, to := fmt.Sprintf("-m devgroup --src-group %#x", s.Group), fmt.Sprintf("-m devgroup --dst-group %#x", s.Group)
+	from, to := "-m devgroup "+srcGroup(s.Group), "-m devgroup "+dstGroup(s.Group)
 	opened := "-m connmark " + marked(openedByPod)
 	translated := []string{" -m conntrack --ctstate DNAT"}
 	for _, cidr := range s.CIDRs {
@@ -180,11 +180,6 @@ func (s *sweeping) Replies(ns Namespace, r Replies) Change {
 		return iptBackend{variant}.replies(ns, both).halves
 	}}, s.only}
 }
-
-// nftLeft is the table of nftables that another backend would have left: none, if that is the backend.
-func (nftBackend) nftLeft(string) string { return "" }
-
-func (iptBackend) nftLeft(table string) string { return table }
 
 // ProbeServices tells whether any backend can write the rule set of a network of veth.
 func (a *auto) ProbeServices(ns Namespace, s Services) error {
