@@ -27,32 +27,23 @@ type Installed struct {
 }
 
 // FindInstalled lists the rule sets of all networks, and that of a pod, in a namespace. It makes no tables by asking.
-func FindInstalled(ns Namespace) ([]*Installed, error) {
-	c, err := connect(ns)
-	if err != nil && !unsupported(err) {
-		return nil, err
-	}
-	var tables []*nftables.Table
-	if err == nil {
-		defer func() { _ = c.CloseLasting() }()
-		if tables, err = c.ListTables(); err != nil && !unsupported(err) {
-			return nil, fmt.Errorf("list tables: %w", err)
+func FindInstalled(ns Namespace) (all []*Installed, err error) {
+	err = (&leftovers{ns: ns}).with(func(n *nfTables) error {
+		for _, t := range n.tables {
+			if owner, network, ok := ownerOfTable(t.Name); ok && t.Family == nftables.TableFamilyINet {
+				all = append(all, &Installed{Owner: owner, Network: network, Holder: NFTables, ns: ns, table: &table{ns: ns, name: t.Name, added: true}})
+			}
 		}
-	}
-	var all []*Installed
-	for _, t := range tables {
-		if owner, network, ok := ownerOfTable(t.Name); ok && t.Family == nftables.TableFamilyINet {
-			all = append(all, &Installed{Owner: owner, Network: network, Holder: NFTables, ns: ns, table: &table{ns: ns, name: t.Name, added: true}})
+		var errs []error
+		for _, v6 := range []bool{false, true} {
+			for _, variant := range []string{variantNFT, variantLegacy} {
+				found, err := findChains(ns, &tool{v6: v6, variant: variant}, n)
+				all, errs = append(all, found...), append(errs, err)
+			}
 		}
-	}
-	var errs []error
-	for _, v6 := range []bool{false, true} {
-		for _, variant := range []string{variantNFT, variantLegacy} {
-			found, err := findChains(ns, &tool{v6: v6, variant: variant}, tables)
-			all, errs = append(all, found...), append(errs, err)
-		}
-	}
-	return all, errors.Join(errs...)
+		return errors.Join(errs...)
+	})
+	return all, err
 }
 
 // vethTable is the name of veth's table in a pod, and with a dot the prefix of a network's on the node.
@@ -77,10 +68,10 @@ func (i *Installed) InPod() bool { return i.Network == "" && i.Group == 0 }
 var xtableNames = []string{"mangle", "nat", "filter"}
 
 // save returns what iptables-save(8) prints of one table, nothing if there is no such table: then it would be made.
-func (t *tool) save(ns Namespace, tables []*nftables.Table, name string) (string, error) {
+func (t *tool) save(ns Namespace, n *nfTables, name string) (string, error) {
 	var exists bool
-	if want := xtableOf(name, t.v6); t.variant == variantNFT {
-		exists = slices.ContainsFunc(tables, func(nt *nftables.Table) bool { return nt.Family == want.Family && nt.Name == name })
+	if t.variant == variantNFT {
+		exists = n.has(xtableOf(name, t.v6))
 	} else {
 		used := legacyTables(ns)
 		exists = slices.Contains(used[0], name) && !t.v6 || slices.Contains(used[1], name) && t.v6
@@ -108,11 +99,11 @@ var ownerOf = sync.OnceValue(func() *regexp.Regexp {
 })
 
 // findChains finds those of all networks in one family of one variant.
-func findChains(ns Namespace, t *tool, tables []*nftables.Table) (all []*Installed, err error) {
+func findChains(ns Namespace, t *tool, n *nfTables) (all []*Installed, err error) {
 	type key struct{ prefix, group string }
 	sets := map[key]*Installed{}
 	for i, name := range xtableNames {
-		text, err := t.save(ns, tables, name)
+		text, err := t.save(ns, n, name)
 		if err != nil {
 			return nil, err
 		}

@@ -53,7 +53,7 @@ func MarkUsers(ns Namespace, bits uint32) (users []MarkUser, err error) {
 	for _, v6 := range []bool{false, true} {
 		for _, name := range append([]string{"raw", "security"}, xtableNames...) {
 			t := &tool{v6: v6, variant: variantLegacy}
-			text, err := t.save(ns, nil, name)
+			text, err := t.save(ns, new(nfTables), name)
 			errs = append(errs, err)
 			users = append(users, markUsersLegacy(t, name, text, bits)...)
 		}
