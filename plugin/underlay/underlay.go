@@ -15,7 +15,6 @@ import (
 // depend on who was called first.
 const (
 	PrefReply  = 512  // answers to connections that came in by the node's side
-	PrefHijack = 768  // to what is behind the node
 	PrefFrom   = 1024 // from the addresses of an interface whose routes have moved
 )
 
