@@ -14,8 +14,8 @@ import (
 // Priorities of the rules in the pod, one for each class. Lower numbers come first, so the order of the rules does not
 // depend on who was called first.
 const (
-	PrefReply  = 512  // answers to connections that came in by the node's side
-	PrefFrom   = 1024 // from the addresses of an interface whose routes have moved
+	PrefReply = 512  // answers to connections that came in by the node's side
+	PrefFrom  = 1024 // from the addresses of an interface whose routes have moved
 )
 
 // TableReply is the pod's table with everything by the node: answers. It is numbered as the rule that looks it up.

@@ -12,8 +12,8 @@ import (
 	"underlay-cni/routing"
 )
 
-// add plans the attachment and completes the result.
-func add(r *plugin.Request) (*plugin.Plan, error) {
+// attach plans the attachment, for ADD and as CHECK compares it, and completes the result.
+func attach(r *plugin.Request) (*plugin.Plan, error) {
 	a, err := look(r)
 	if err != nil {
 		return nil, err
@@ -29,15 +29,6 @@ func add(r *plugin.Request) (*plugin.Plan, error) {
 		if f.Leaves {
 			r.DropDefault(f.V6)
 		}
-	}
-	return a.plan(), nil
-}
-
-// check plans the attachment as add did.
-func check(r *plugin.Request) (*plugin.Plan, error) {
-	a, err := look(r)
-	if err != nil {
-		return nil, err
 	}
 	return a.plan(), nil
 }
