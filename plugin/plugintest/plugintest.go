@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -135,7 +136,8 @@ func (w *World) Sh(t *testing.T, script string) string {
 	return stdout.String()
 }
 
-// Show is what the kernel knows of both namespaces, less what it makes at a time of its own.
+// Show is what the kernel knows of both namespaces, less what it makes at a time of its own. It lists neighbours in any
+// order; here they are sorted.
 func (w *World) Show(t *testing.T) []string {
 	t.Helper()
 	const facts = `
@@ -159,12 +161,20 @@ func (w *World) Show(t *testing.T) []string {
 			lines = append(lines, line)
 		}
 	}
+	isNeighbour := func(line string) bool { return strings.HasSuffix(line, " PERMANENT") }
+	for i := 0; i < len(lines); i++ {
+		from := i
+		for i < len(lines) && isNeighbour(lines[i]) {
+			i++
+		}
+		slices.Sort(lines[from:i])
+	}
 	return lines
 }
 
 var (
 	isUp       = regexp.MustCompile(`<(?:[\w-]+,)*UP\b[^>]*>`)
-	irrelevant = regexp.MustCompile(`ff00::/8|local fd\S+ dev \S+ table local proto kernel|anycast`)
+	irrelevant = regexp.MustCompile(`ff00::/8|local f(d|e80:)\S+ dev \S+ table local proto kernel|anycast`)
 	changing   = regexp.MustCompile(`<[^>]*>| state \w+| qlen \d+| qdisc \w+| linkdown| dead|link-netns(id)? \S+|\\| valid_lft \S+ preferred_lft \S+`)
 )
 
