@@ -3,6 +3,8 @@ package plugintest
 import (
 	"strings"
 	"testing"
+
+	"underlay-cni/nettest"
 )
 
 // BadConfiguration tests each key, with each kind of wrong value. ADD and CHECK say which key, what it is and what is accepted,
@@ -43,7 +45,7 @@ func (s *Subject) BadConfiguration(t *testing.T, more ...BadValue) {
 			t.Errorf("got %+v", got)
 		}
 	})
-	Same(t, "the kernel", before, w.Show(t))
+	nettest.Same(t, "the kernel", before, w.Show(t))
 }
 
 // A WorldRow is a node and a pod that are not as they should be, and the error of ADD.
@@ -87,9 +89,9 @@ func (s *Subject) BadWorld(t *testing.T, more ...WorldRow) {
 			switch after := w.Show(t); {
 			case test.Moving:
 			case test.Begun:
-				Same(t, "the kernel", s.WithoutTables(before), s.WithoutTables(after))
+				nettest.Same(t, "the kernel", s.WithoutTables(before), s.WithoutTables(after))
 			default:
-				Same(t, "the kernel", before, after)
+				nettest.Same(t, "the kernel", before, after)
 			}
 		})
 	}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"underlay-cni/nettest"
 )
 
 // The lessons of the requirement that say the same of each plugin, by their numbers.
@@ -25,7 +27,7 @@ func (w *Trial) Lesson01ErrorInThePod(t *testing.T, n *NIC, copied string) {
 	if got.Code != 102 || !strings.HasSuffix(got.Msg, want) || !strings.HasPrefix(got.Details, "undone: ") {
 		t.Errorf("got %+v", got)
 	}
-	Same(t, "the kernel", w.WithoutTables(before), w.WithoutTables(w.Show(t)))
+	nettest.Same(t, "the kernel", w.WithoutTables(before), w.WithoutTables(w.Show(t)))
 }
 
 // Lesson04FailedAddLeavesNothing is lesson 4: wherever the process runs out of file descriptors, neither of the first interface nor of
@@ -48,7 +50,7 @@ func (s *Subject) Lesson04FailedAddLeavesNothing(t *testing.T) {
 					break
 				}
 				failed++
-				Same(t, fmt.Sprintf("the kernel, with %d descriptors", limit), s.WithoutTables(before), s.WithoutTables(w.Show(t)))
+				nettest.Same(t, fmt.Sprintf("the kernel, with %d descriptors", limit), s.WithoutTables(before), s.WithoutTables(w.Show(t)))
 				w.Add(t, n)
 				w.Check(t, n)
 			}
@@ -159,7 +161,7 @@ func (s *Subject) Lesson08FirstInterfaceOfResult(t *testing.T) {
 		}
 	}
 	of := map[bool]string{true: " 2", false: ""}[len(s.Appended) > 0] // who appends interfaces says whose the addresses are
-	Same(t, "ips", []string{n.Addr4 + "/24" + of, n.Addr6 + "/64" + of, "192.0.2.1/32 2"}, ips)
+	nettest.Same(t, "ips", []string{n.Addr4 + "/24" + of, n.Addr6 + "/64" + of, "192.0.2.1/32 2"}, ips)
 }
 
 // Lesson09And16Versions is lessons 9 and 16: the kernel's state is the same for every version, with a prevResult without ips, and without
@@ -182,7 +184,7 @@ func (s *Subject) Lesson09And16Versions(t *testing.T) {
 			if want == nil {
 				want = state
 			}
-			Same(t, "the kernel", want, state)
+			nettest.Same(t, "the kernel", want, state)
 			if version > "0.4" {
 				w.Check(t, n, "cniVersion", version, "prevResult", prev)
 			}

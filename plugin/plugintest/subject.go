@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"underlay-cni/nettest"
 	"underlay-cni/plugin"
 )
 
@@ -122,7 +123,7 @@ func (w *Trial) Add(t *testing.T, n *NIC, pairs ...any) string {
 // AddTo is Add, and reads the result into a value.
 func (w *Trial) AddTo(t *testing.T, result any, n *NIC, pairs ...any) {
 	t.Helper()
-	Must(t, json.Unmarshal([]byte(w.Add(t, n, pairs...)), result))
+	nettest.Must(t, json.Unmarshal([]byte(w.Add(t, n, pairs...)), result))
 }
 
 // AddTwice must say and do the second time what it did the first time, and leaves all of the interfaces right.
@@ -133,7 +134,7 @@ func (w *Trial) AddTwice(t *testing.T, n *NIC, all ...*NIC) {
 	if again := w.Add(t, n); again != first {
 		t.Errorf("a second ADD says\n%s\nthe first\n%s", again, first)
 	}
-	Same(t, "after a second ADD of "+n.Name, added, w.Show(t))
+	nettest.Same(t, "after a second ADD of "+n.Name, added, w.Show(t))
 	for _, n := range all {
 		w.Check(t, n)
 	}

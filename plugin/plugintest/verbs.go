@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"underlay-cni/nettest"
 )
 
 // A CheckRow is an object that is taken away, and what CHECK says of it.
@@ -40,7 +42,7 @@ func (s *Subject) CheckFinds(t *testing.T, rows []CheckRow) {
 			if got := w.Verb(t, "CHECK", n, w.Request(n)).Failed(t); got.Code != 120 || !strings.Contains(got.Msg+got.Details, test.Says) {
 				t.Errorf("got %+v\nwant %s", got, test.Says)
 			}
-			Same(t, "CHECK only looks", spoilt, w.Show(t))
+			nettest.Same(t, "CHECK only looks", spoilt, w.Show(t))
 		})
 	}
 }
@@ -54,7 +56,7 @@ func (s *Subject) CheckBeforeAdd(t *testing.T) {
 	if got := w.Verb(t, "CHECK", n, w.Request(n)).Failed(t); got.Code != 120 {
 		t.Errorf("got %+v", got)
 	}
-	Same(t, "the kernel", before, w.Show(t))
+	nettest.Same(t, "the kernel", before, w.Show(t))
 }
 
 // A StatusRow is a node and a configuration, and the error of STATUS; code 0 is none.
@@ -88,7 +90,7 @@ func (s *Subject) Status(t *testing.T, more ...StatusRow) {
 			} else if f := got.Failed(t); f.Code != test.Code || !strings.HasPrefix(f.Msg, test.Msg) {
 				t.Errorf("got %+v", f)
 			}
-			Same(t, "the kernel", before, w.Show(t))
+			nettest.Same(t, "the kernel", before, w.Show(t))
 		})
 	}
 }
@@ -182,10 +184,10 @@ func (s *Subject) SkipCall(t *testing.T) {
 		}
 		w.Check(t, n, append(pairs, "skip_call", true)...)
 	}
-	Same(t, "the kernel", before, w.Show(t))
+	nettest.Same(t, "the kernel", before, w.Show(t))
 	w.Add(t, n)
 	w.Del(t, n, "skip_call", true)
-	Same(t, "after DEL", s.Lasting(before), s.Lasting(w.Show(t)))
+	nettest.Same(t, "after DEL", s.Lasting(before), s.Lasting(w.Show(t)))
 }
 
 // RPFilter tests that of the pod's interfaces, and of the node's that are the plugin's own; with set_host that of others of the
@@ -283,7 +285,7 @@ func (s *Subject) Conflict(t *testing.T) {
 			if got.Code != 110 || !strings.Contains(got.Msg, taken.MAC) || !strings.Contains(got.Msg, " of "+n.Name) {
 				t.Errorf("got %+v", got)
 			}
-			Same(t, "the kernel", before, w.Show(t))
+			nettest.Same(t, "the kernel", before, w.Show(t))
 		})
 	}
 }

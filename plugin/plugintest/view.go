@@ -1,35 +1,14 @@
 package plugintest
 
 import (
-	"flag"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
+	"underlay-cni/nettest"
 	"underlay-cni/plugin"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden text in testdata")
-
-// Golden compares with testdata/name, a text that a reader checks by eye.
-func Golden(t *testing.T, name, got string) {
-	t.Helper()
-	file := filepath.Join("testdata", strings.ReplaceAll(name, " ", "-")+".txt")
-	if *update {
-		Must(t, os.MkdirAll("testdata", 0o750))
-		Must(t, os.WriteFile(file, []byte(got), 0o600))
-	}
-	want, err := os.ReadFile(file) //nolint:gosec // a file of the test's own
-	Must(t, err)
-	if d := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(got, "\n")); d != "" {
-		t.Errorf("%s: go test -update writes it (-want +got)\n%s", file, d)
-	}
-}
 
 // View is what an operator sees of the pod and of the node: the same commands in both, then more of each and more of the
 // node alone. In a script NAME is who is asked.
@@ -59,7 +38,7 @@ func (w *Trial) States(t *testing.T, name string, view func(*testing.T, *Trial) 
 		w.Add(t, n)
 		w.Check(t, n)
 		name += " " + n.Name
-		Golden(t, strings.TrimSpace(name), view(t, w))
+		nettest.Golden(t, strings.TrimSpace(name)+".txt", view(t, w))
 	}
 }
 
@@ -94,7 +73,7 @@ func (s *Subject) PlanIsAScript(t *testing.T, again func(script string) string, 
 				byHand.Sh(t, again(byHand.Plan(t, s.Plugin, a, byHand.Request(n, pairs...))))
 			}
 			// nft adds the rules of the pod, which both share, a second time.
-			Same(t, "by hand", slices.Compact(byAdd.sorted(t)), slices.Compact(byHand.sorted(t)))
+			nettest.Same(t, "by hand", slices.Compact(byAdd.sorted(t)), slices.Compact(byHand.sorted(t)))
 		})
 	}
 }
