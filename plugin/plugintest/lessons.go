@@ -278,7 +278,8 @@ func (s *Subject) Lesson15AtOnce(t *testing.T, before func(int) string, shows fu
 	for i, pod := range pods {
 		pod.Verb(t, "DEL", nics[i], pod.Request(nics[i]), "CNI_NETNS=").Silent(t, "DEL")
 	}
+	left := w.onNode(t)
 	for _, n := range nics {
-		None(t, "on the node", w.onNode(t), s.Traces(n)...)
+		None(t, "on the node", left, s.Traces(n)...)
 	}
 }

@@ -223,9 +223,12 @@ func TestPaths(t *testing.T) {
 					}
 					return err
 				}))
+				// On a busy machine a link that has just come up drops the first packet: a SYN, or who asks for a neighbour,
+				// is sent again after a second.
+				const patience = 5 * time.Second
 				dial := func(to string) func() error {
 					return func() error {
-						c, err := net.DialTimeout("tcp", to, time.Second)
+						c, err := net.DialTimeout("tcp", to, patience)
 						if err == nil {
 							_ = c.Close()
 						}
@@ -248,7 +251,7 @@ func TestPaths(t *testing.T) {
 					return err
 				}))
 				for from, to := range map[string]string{"10.10.30.53": "10.10.20.152:9090", "fd30::53": "[fd20::152]:9090", "": "10.10.30.152:9090"} {
-					d := net.Dialer{Timeout: time.Second}
+					d := net.Dialer{Timeout: patience}
 					if from != "" {
 						d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
 					}
