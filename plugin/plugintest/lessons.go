@@ -282,4 +282,5 @@ func (s *Subject) Lesson15AtOnce(t *testing.T, before func(int) string, shows fu
 	for _, n := range nics {
 		None(t, "on the node", left, s.Traces(n)...)
 	}
+	None(t, "on the node", left, s.Left...)
 }

@@ -108,10 +108,10 @@ func (s *Subject) GCOfNetworks(t *testing.T) {
 	}
 	first, later := s.First(Dual), s.Later(Dual)
 	for _, test := range []struct {
-		name        string
-		of          *NIC
-		valid       any
-		first, both bool // what is there afterwards
+		name         string
+		of           *NIC
+		valid        any
+		first, later bool // what is there afterwards
 	}{
 		{"all valid", first, valid(first), true, true},
 		{"null", first, nil, true, true},
@@ -129,7 +129,7 @@ func (s *Subject) GCOfNetworks(t *testing.T) {
 				w.GC(t, test.of, test.valid)
 			}
 			out := w.onNode(t)
-			for n, want := range map[*NIC]bool{first: test.first, later: test.both || !test.first} {
+			for n, want := range map[*NIC]bool{first: test.first, later: test.later} {
 				for _, of := range s.Traces(n) {
 					if strings.Contains(out, of) != want {
 						t.Errorf("%s: want %t:\n%s", of, want, out)
@@ -152,18 +152,20 @@ func (s *Subject) IPTables(t *testing.T, jumps int) {
 			t.Parallel()
 			first, later := s.First(of), s.Later(of)
 			w := s.New(t, of, "", first, later)
-			for range 2 {
-				w.Add(t, first, "firewall", "iptables")
-				w.Add(t, later, "firewall", "iptables")
+			for _, pairs := range [][]any{{"firewall", "iptables"}, nil} { // of DEL
+				for range 2 {
+					w.Add(t, first, "firewall", "iptables")
+					w.Add(t, later, "firewall", "iptables")
+				}
+				w.Check(t, first, "firewall", "iptables")
+				w.Check(t, later, "firewall", "iptables")
+				program := map[bool]string{true: "iptables", false: "ip6tables"}[of.V4]
+				if out := w.Sh(t, program+"-save; pod "+program+"-save"); strings.Count(out, "-j "+strings.ToUpper(s.Plugin.Name)+"-") != jumps {
+					t.Error(out)
+				}
+				w.Del(t, later, pairs...)
+				w.Del(t, first, pairs...)
 			}
-			w.Check(t, first, "firewall", "iptables")
-			w.Check(t, later, "firewall", "iptables")
-			program := map[bool]string{true: "iptables", false: "ip6tables"}[of.V4]
-			if out := w.Sh(t, program+"-save; pod "+program+"-save"); strings.Count(out, "-j "+strings.ToUpper(s.Plugin.Name)+"-") != jumps {
-				t.Error(out)
-			}
-			w.Del(t, later, "firewall", "iptables")
-			w.Del(t, first)
 		})
 	}
 }
