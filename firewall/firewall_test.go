@@ -3,14 +3,11 @@ package firewall_test
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -20,46 +17,22 @@ import (
 	"golang.org/x/sys/unix"
 
 	"underlay-cni/firewall"
+	"underlay-cni/nettest"
 )
 
-var update = flag.Bool("update", false, "rewrite the golden text in testdata")
+var must = nettest.Must
 
 // A namespace is a network namespace without a name, that lives as long as the test.
 type namespace int
 
 func newNamespace(t *testing.T) namespace {
 	t.Helper()
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	must(t, err)
-	defer unix.Close(home)
-	must(t, unix.Unshare(unix.CLONE_NEWNET))
-	fd, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	must(t, err)
-	must(t, unix.Setns(home, unix.CLONE_NEWNET))
-	t.Cleanup(func() { _ = unix.Close(fd) })
+	_, fd := nettest.Namespace(t)
 	return namespace(fd)
 }
 
 // Do makes it a firewall.Namespace.
-func (n namespace) Do(f func() error) error {
-	runtime.LockOSThread()
-	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(home)
-	if err := unix.Setns(int(n), unix.CLONE_NEWNET); err != nil {
-		return err
-	}
-	err = f()
-	if back := unix.Setns(home, unix.CLONE_NEWNET); back != nil {
-		return back // the thread stays locked, and ends with its goroutine
-	}
-	runtime.UnlockOSThread()
-	return err
-}
+func (n namespace) Do(f func() error) error { return nettest.Within(int(n), f) }
 
 // Command makes it a firewall.Namespace. The commands of a test run in the namespace, by sh.
 func (n namespace) Command(line string) string { return line }
@@ -98,28 +71,6 @@ func (n namespace) generation(t *testing.T) uint32 {
 		return err
 	}))
 	return gen.ID
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// golden compares with testdata/name, a text that a reader checks by eye.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	file := filepath.Join("testdata", strings.ReplaceAll(name, " ", "-")+".nft")
-	if *update {
-		must(t, os.MkdirAll("testdata", 0o755))
-		must(t, os.WriteFile(file, []byte(got), 0o644))
-	}
-	want, err := os.ReadFile(file)
-	must(t, err)
-	if d := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(got, "\n")); d != "" {
-		t.Errorf("%s: go test -update writes it (-want +got)\n%s", file, d)
-	}
 }
 
 func open(t *testing.T) firewall.Firewall {
@@ -257,7 +208,7 @@ func TestTables(t *testing.T) {
 				must(t, c.Verify())
 				byHand.sh(t, c.String())
 			}
-			golden(t, strings.TrimSpace(d.name), ns.list(t))
+			nettest.Golden(t, strings.TrimSpace(d.name)+".nft", ns.list(t))
 			if diff := cmp.Diff(strings.Split(ns.list(t), "\n"), strings.Split(byHand.list(t), "\n")); diff != "" {
 				t.Errorf("(-Apply +sh)\n%s", diff)
 			}

@@ -2,7 +2,6 @@ package firewall
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"net/netip"
 	"os"
@@ -14,10 +13,13 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"underlay-cni/nettest"
 )
+
+var must, same = nettest.Must, nettest.Same[string]
 
 // variants are those of iptables, each a backend of its own here.
 var variants = map[string]iptBackend{"nft": {variantNFT}, "legacy": {variantLegacy}}
@@ -42,7 +44,7 @@ func TestIPTablesRules(t *testing.T) {
 				c := change(ns)
 				must(t, c.Apply())
 				got := saved(t, ns, variant)
-				golden(t, "iptables-"+name+".txt", got)
+				nettest.Golden(t, "iptables-"+name+".txt", got)
 				must(t, c.Verify())
 
 				again := change(ns)
@@ -276,29 +278,4 @@ func saved(t *testing.T, ns Namespace, variant string) string {
 		}
 	}
 	return text.String()
-}
-
-func golden(t *testing.T, file, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", file)
-	if flag.Lookup("update").Value.String() == "true" { // of package firewall_test
-		must(t, os.WriteFile(path, []byte(got), 0o644))
-	}
-	want, err := os.ReadFile(path)
-	must(t, err)
-	same(t, path, string(want), got)
-}
-
-func same(t *testing.T, what, want, got string) {
-	t.Helper()
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", what, diff)
-	}
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

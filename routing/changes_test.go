@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"underlay-cni/nettest"
 	"underlay-cni/routing"
 )
 
@@ -104,7 +105,7 @@ func TestChanges(t *testing.T) {
 		}
 	})
 	if !t.Failed() {
-		golden(t, "changes.txt", strings.Join(texts, "\n"))
+		nettest.Golden(t, "changes.txt", strings.Join(texts, "\n"))
 	}
 }
 

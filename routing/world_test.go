@@ -2,24 +2,19 @@ package routing_test
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
-
+	"underlay-cni/nettest"
 	"underlay-cni/routing"
 )
 
-var update = flag.Bool("update", false, "rewrite the golden text in testdata")
+var must, same = nettest.Must, nettest.Same[[]string]
 
 // A world is a node and one pod, out of two network namespaces without a name. Two worlds that were made the same
 // way do not differ in anything that an operator can see.
@@ -77,17 +72,8 @@ const pair = `
 // newNamespace makes a network namespace that lives as long as the test holds it open, and returns its path.
 func newNamespace(t *testing.T) string {
 	t.Helper()
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	must(t, err)
-	defer unix.Close(home)
-	must(t, unix.Unshare(unix.CLONE_NEWNET))
-	fd, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	must(t, err)
-	must(t, unix.Setns(home, unix.CLONE_NEWNET))
-	t.Cleanup(func() { _ = unix.Close(fd) })
-	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd)
+	path, _ := nettest.Namespace(t)
+	return path
 }
 
 // sh runs a script on the node, as an operator would: the function "pod" runs a command in the pod, and $POD is the
@@ -177,33 +163,4 @@ func changes(before, after []string) []string {
 		}
 	}
 	return diff
-}
-
-func same(t *testing.T, what string, want, got []string) {
-	t.Helper()
-	if d := cmp.Diff(want, got); d != "" {
-		t.Errorf("%s (-want +got)\n%s", what, d)
-	}
-}
-
-// golden compares with testdata/name, a text that a reader checks by eye.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	file := filepath.Join("testdata", name)
-	if *update {
-		must(t, os.MkdirAll("testdata", 0o755))
-		must(t, os.WriteFile(file, []byte(got), 0o644))
-	}
-	want, err := os.ReadFile(file)
-	must(t, err)
-	if d := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(got, "\n")); d != "" {
-		t.Errorf("%s: go test -update writes it (-want +got)\n%s", file, d)
-	}
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

@@ -12,14 +12,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
-	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"underlay-cni/nettest"
 	"underlay-cni/plugin"
 	"underlay-cni/routing"
 )
@@ -53,8 +53,8 @@ type World struct {
 func New(t *testing.T, script string) *World {
 	t.Helper()
 	w := &World{}
-	w.Node, w.nodeFD = Namespace(t)
-	w.Pod, _ = Namespace(t)
+	w.Node, w.nodeFD = nettest.Namespace(t)
+	w.Pod, _ = nettest.Namespace(t)
 	w.Sh(t, "("+Prepare+"); pod sh -ec '"+Prepare+"'\n"+script)
 	return w
 }
@@ -63,7 +63,7 @@ func New(t *testing.T, script string) *World {
 func (w *World) NewPod(t *testing.T) *World {
 	t.Helper()
 	other := *w
-	other.Pod, _ = Namespace(t)
+	other.Pod, _ = nettest.Namespace(t)
 	other.Sh(t, "pod sh -ec '"+Prepare+"'")
 	return &other
 }
@@ -71,24 +71,8 @@ func (w *World) NewPod(t *testing.T) *World {
 // Prepare is what New does first in each namespace.
 const Prepare = `cd /proc/sys/net/ipv6/conf/default; echo 1 >addr_gen_mode; echo 0 >accept_dad; ip link set lo up`
 
-// Namespace makes a network namespace that lives as long as the test.
-func Namespace(t *testing.T) (path string, fd int) {
-	t.Helper()
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	Must(t, err)
-	defer unix.Close(home)
-	Must(t, unix.Unshare(unix.CLONE_NEWNET))
-	fd, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	Must(t, err)
-	Must(t, unix.Setns(home, unix.CLONE_NEWNET))
-	t.Cleanup(func() { _ = unix.Close(fd) })
-	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd), fd
-}
-
 // OnNode runs f on a thread of the node: a process that it starts, or a socket that it opens, is there.
-func (w *World) OnNode(f func() error) error { return within(w.nodeFD, f) }
+func (w *World) OnNode(f func() error) error { return nettest.Within(w.nodeFD, f) }
 
 // InPod is the same in the pod.
 func (w *World) InPod(f func() error) error {
@@ -97,25 +81,7 @@ func (w *World) InPod(f func() error) error {
 		return err
 	}
 	defer unix.Close(fd)
-	return within(fd, f)
-}
-
-func within(netns int, f func() error) error {
-	runtime.LockOSThread()
-	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(home)
-	if err := unix.Setns(netns, unix.CLONE_NEWNET); err != nil {
-		return err
-	}
-	err = f()
-	if back := unix.Setns(home, unix.CLONE_NEWNET); back != nil {
-		return back // the thread stays locked, and ends with its goroutine
-	}
-	runtime.UnlockOSThread()
-	return err
+	return nettest.Within(fd, f)
 }
 
 // Sh runs a script on the node: the function "pod" runs a command in the pod, and $POD is the path of its namespace.
@@ -135,7 +101,8 @@ func (w *World) Sh(t *testing.T, script string) string {
 	return stdout.String()
 }
 
-// Show is what the kernel knows of both namespaces, less what it makes at a time of its own.
+// Show is what the kernel knows of both namespaces, less what it makes at a time of its own. It lists neighbours in any
+// order; here they are sorted.
 func (w *World) Show(t *testing.T) []string {
 	t.Helper()
 	const facts = `
@@ -159,12 +126,20 @@ func (w *World) Show(t *testing.T) []string {
 			lines = append(lines, line)
 		}
 	}
+	isNeighbour := func(line string) bool { return strings.HasSuffix(line, " PERMANENT") }
+	for i := 0; i < len(lines); i++ {
+		from := i
+		for i < len(lines) && isNeighbour(lines[i]) {
+			i++
+		}
+		slices.Sort(lines[from:i])
+	}
 	return lines
 }
 
 var (
 	isUp       = regexp.MustCompile(`<(?:[\w-]+,)*UP\b[^>]*>`)
-	irrelevant = regexp.MustCompile(`ff00::/8|local fd\S+ dev \S+ table local proto kernel|anycast`)
+	irrelevant = regexp.MustCompile(`ff00::/8|local f(d|e80:)\S+ dev \S+ table local proto kernel|anycast`)
 	changing   = regexp.MustCompile(`<[^>]*>| state \w+| qlen \d+| qdisc \w+| linkdown| dead|link-netns(id)? \S+|\\| valid_lft \S+ preferred_lft \S+`)
 )
 
@@ -180,7 +155,7 @@ func (w *World) Run(t *testing.T, cmd *exec.Cmd, stdin any, env ...string) Answe
 	text, ok := stdin.(string)
 	if !ok {
 		b, err := json.Marshal(stdin)
-		Must(t, err)
+		nettest.Must(t, err)
 		text = string(b)
 	}
 	cmd.Env = append([]string{"CNI_PATH=" + filepath.Dir(cmd.Path), "PATH=" + os.Getenv("PATH")}, env...)
@@ -209,23 +184,23 @@ func (a Answer) Silent(t *testing.T, what string) {
 func (w *World) Plan(t *testing.T, p plugin.Plugin, a plugin.Attachment, config map[string]any) string {
 	t.Helper()
 	self, err := routing.Self()
-	Must(t, err)
+	nettest.Must(t, err)
 	t.Cleanup(self.Close)
 	node, err := self.Open(w.Node)
-	Must(t, err)
+	nettest.Must(t, err)
 	t.Cleanup(node.Close)
 	node.Path = "" // the script runs there
 	pod, err := self.Open(w.Pod)
-	Must(t, err)
+	nettest.Must(t, err)
 	t.Cleanup(pod.Close)
 	text, err := json.Marshal(config)
-	Must(t, err)
+	nettest.Must(t, err)
 	prev, err := json.Marshal(config["prevResult"])
-	Must(t, err)
+	nettest.Must(t, err)
 	var result types100.Result
-	Must(t, json.Unmarshal(prev, &result))
+	nettest.Must(t, json.Unmarshal(prev, &result))
 	plan, err := p.Add(&plugin.Request{Attachment: a, Verb: "ADD", Netns: w.Pod, Config: text, Version: "1.0.0", Result: &result, Node: node, Pod: pod})
-	Must(t, err)
+	nettest.Must(t, err)
 	return plan.String()
 }
 
@@ -252,20 +227,4 @@ func (a Answer) Failed(t *testing.T) (f Failure) {
 		t.Errorf("got %+v", a)
 	}
 	return f
-}
-
-// Same compares two lists of lines.
-func Same(t *testing.T, what string, want, got []string) {
-	t.Helper()
-	if d := cmp.Diff(want, got); d != "" {
-		t.Errorf("%s (-want +got)\n%s", what, d)
-	}
-}
-
-// Must ends the test with an error.
-func Must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

@@ -10,9 +10,6 @@ const (
 	acceptBool  = `: wrong type; accepted: true or false`
 )
 
-// LeaveOut is the value of a key that is to be left out of a configuration.
-const LeaveOut = "(leave it out)"
-
 // A BadValue is a key of a configuration with a wrong value, and how the error begins.
 type BadValue struct {
 	Name, Key string

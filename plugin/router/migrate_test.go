@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	. "underlay-cni/nettest"           //nolint:revive // the words of the tests
 	. "underlay-cni/plugin/plugintest" //nolint:revive // the words of the tests
 )
 
@@ -22,72 +23,62 @@ func TestMigrateRoute(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		mode    int
-		overlay stack
+		overlay Stack
 		script  string // after eth0 and net1 have been made
 		noGW    bool   // the IPAM plugin names no gateway
 		want    string // all default routes of the table and of main, and the rules
 	}{
-		{"-1, net1's default known by its gateway only", -1, dual, "", false, lines(moved4, new4, moved6, new6, rule4, rule6)},
-		{"1, the same", 1, dual, "", false, lines(moved4, new4, moved6, new6, rule4, rule6)},
-		{"0, the same", 0, dual, "", false, lines(eth4, eth6)},
-		{"-1, net1 has defaults of its own", -1, dual, owns, false, lines(moved4, own4, moved6, own6, rule4, rule6)},
-		{"0, net1 has defaults of its own", 0, dual, owns, false, lines(eth4, own4, own6, eth6)},
-		{"-1, net1 brings no default", -1, dual, "", true, lines(moved4, eth4, moved6, eth6, rule4, rule6)},
-		{"1, net1 brings no default", 1, dual, "", true, lines(moved4, eth4, moved6, eth6, rule4, rule6)},
+		{"-1, net1's default known by its gateway only", -1, Dual, "", false, lines(moved4, new4, moved6, new6, rule4, rule6)},
+		{"1, the same", 1, Dual, "", false, lines(moved4, new4, moved6, new6, rule4, rule6)},
+		{"0, the same", 0, Dual, "", false, lines(eth4, eth6)},
+		{"-1, net1 has defaults of its own", -1, Dual, owns, false, lines(moved4, own4, moved6, own6, rule4, rule6)},
+		{"0, net1 has defaults of its own", 0, Dual, owns, false, lines(eth4, own4, own6, eth6)},
+		{"-1, net1 brings no default", -1, Dual, "", true, lines(moved4, eth4, moved6, eth6, rule4, rule6)},
+		{"1, net1 brings no default", 1, Dual, "", true, lines(moved4, eth4, moved6, eth6, rule4, rule6)},
 		{
-			"-1, net1 brings a default in IPv6 only", -1, dual, "pod ip -6 route add default via fd30::1 dev net1 metric 50", true,
+			"-1, net1 brings a default in IPv6 only", -1, Dual, "pod ip -6 route add default via fd30::1 dev net1 metric 50", true,
 			lines(moved4, eth4, moved6, own6, rule4, rule6),
 		},
-		{"-1, eth0 has no default", -1, dual, "pod ip route del default; pod ip -6 route del default", false, lines(new4, new6, rule4, rule6)},
+		{"-1, eth0 has no default", -1, Dual, "pod ip route del default; pod ip -6 route del default", false, lines(new4, new6, rule4, rule6)},
 		{
-			"-1, ECMP of eth0", -1, dual,
+			"-1, ECMP of eth0", -1, Dual,
 			`pod ip route replace default nexthop via 10.244.1.1 dev eth0 nexthop via 10.244.1.1 dev eth0 weight 2
 			pod ip -6 route add fd00:10:244:1::2 dev eth0; pod ip -6 route append default via fd00:10:244:1::2 dev eth0`, false,
 			lines("default table 200 nexthop via 10.244.1.1 dev eth0 weight 1 nexthop via 10.244.1.1 dev eth0 weight 2", new4,
 				"default table 200 metric 1024 pref medium nexthop via fd00:10:244:1::1 dev eth0 weight 1 nexthop via fd00:10:244:1::2 dev eth0 weight 1", new6, rule4, rule6),
 		},
 		{
-			"-1, eth0's by router advertisement", -1, dual, "pod ip -6 route del default; pod ip -6 route add default via fe80::1 dev eth0 proto ra metric 1024", false,
+			"-1, eth0's by router advertisement", -1, Dual, "pod ip -6 route del default; pod ip -6 route add default via fe80::1 dev eth0 proto ra metric 1024", false,
 			lines(moved4, new4, "default via fe80::1 dev eth0 table 200 proto ra metric 1024 pref medium", new6, rule4, rule6),
 		},
 		{
-			"-1, net1's by router advertisement", -1, dual, "pod ip -6 route add default via fe80::1 dev net1 proto ra metric 1023", true,
+			"-1, net1's by router advertisement", -1, Dual, "pod ip -6 route add default via fe80::1 dev net1 proto ra metric 1023", true,
 			lines(moved4, eth4, moved6, "default via fe80::1 dev net1 proto ra metric 1023 pref medium", rule4, rule6),
 		},
-		{"-1, eth0 has IPv4 only", -1, only4, "", false, lines(moved4, new4, new6, rule4)},
+		{"-1, eth0 has IPv4 only", -1, Only4, "", false, lines(moved4, new4, new6, rule4)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			n := net1(dual)
-			w := newWorld(t, dual, overlay{"", "vethptp0", func(stack) string { return ptp.make(test.overlay) }}, n.make()+test.script)
+			n := Net1(Dual)
+			w := ptpOf(test.overlay).New(t, Dual, n.Make()+test.script)
 			before := w.Show(t)
 			pairs := []any{"migrate_route", test.mode}
 			if test.noGW {
-				prev := n.prevResult(w, "1.0.0")
+				prev := n.PrevResult(w.Pod, "1.0.0")
 				prev["ips"] = []any{map[string]any{"address": "10.10.30.53/24"}, map[string]any{"address": "fd30::53/64"}}
 				pairs = append(pairs, "prevResult", prev)
 			}
 			for range 2 { // the second finds what the first has moved
-				add(t, w, n, pairs...)
-				got := w.Sh(t, `pod sh -ec 'for t in 200 main; do ip -o route show table $t || :; done | grep ^default;
-					for t in 200 main; do ip -6 -o route show table $t || :; done | grep ^default; ip rule; ip -6 rule'`)
-				var defaults []string
-				for line := range strings.Lines(got) {
-					line = strings.Join(strings.Fields(strings.ReplaceAll(line, "\\", " ")), " ")
-					if strings.HasPrefix(line, "default") || strings.HasPrefix(line, "1024:") {
-						defaults = append(defaults, line)
-					}
-				}
-				// Which table a line is of, the command says and not the line.
-				Same(t, "default routes and rules", strings.Split(strings.ReplaceAll(test.want, " table 200", ""), "\n"), defaults)
-				check(t, w, n, pairs...)
+				w.Add(t, n, pairs...)
+				Same(t, "default routes and rules", strings.Split(strings.ReplaceAll(test.want, " table 200", ""), "\n"), w.DefaultsAndRules(t))
+				w.Check(t, n, pairs...)
 			}
 			for dst, flag := range map[string]string{"172.96.0.10": "", "10.244.9.9": "", "2001:4860:fd00::a": "-6", "fd00:10:244:9::9": "-6"} {
 				if out := w.Sh(t, "pod ip "+flag+" route get "+dst); !strings.Contains(out, "dev eth0 ") {
 					t.Errorf("a hijacked one leaves by another: %s", out)
 				}
 			}
-			del(t, w, n, pairs...)
+			w.Del(t, n, pairs...)
 			w.Sh(t, "pod ip link del net1")
 			var rest []string
 			for _, line := range before {
@@ -96,7 +87,7 @@ func TestMigrateRoute(t *testing.T) {
 				}
 			}
 			left := slices.DeleteFunc(w.Show(t), func(line string) bool { return strings.Contains(line, "enp30@") })
-			Same(t, "after DEL", sorted(lasting(rest)), sorted(lasting(left)))
+			Same(t, "after DEL", ptp.Lasting(rest), ptp.Lasting(left))
 		})
 	}
 }
@@ -105,11 +96,11 @@ func lines(all ...string) string { return strings.Join(all, "\n") }
 
 // TestMigrateByName: -1 moves nothing for an interface whose name comes before the overlay's.
 func TestMigrateByName(t *testing.T) {
-	n := newNIC("a1", 30, dual)
-	w := newWorld(t, dual, ptp, "", n)
+	n := NewNIC("a1", 30, Dual)
+	w := ptp.New(t, Dual, "", n)
 	for _, mode := range []int{-1, 1} {
-		add(t, w, n, "migrate_route", mode)
-		check(t, w, n, "migrate_route", mode)
+		w.Add(t, n, "migrate_route", mode)
+		w.Check(t, n, "migrate_route", mode)
 		out := w.Sh(t, "pod ip rule; pod ip route show default")
 		if strings.Contains(out, "1024:") != (mode == 1) || strings.Contains(out, "dev a1 ") != (mode == 1) {
 			t.Errorf("%d: %s", mode, out)
@@ -119,12 +110,12 @@ func TestMigrateByName(t *testing.T) {
 
 // TestOverlayInterface: the overlay's interface has another name, in all that is done.
 func TestOverlayInterface(t *testing.T) {
-	n := net1(dual)
-	w := newWorld(t, dual, ptp, "pod ip link set eth0 down; pod ip link set eth0 name calico-eth up")
+	n := Net1(Dual)
+	w := ptp.New(t, Dual, "pod ip link set eth0 down; pod ip link set eth0 name calico-eth up")
 	// What goes with an interface that is down.
-	w.Sh(t, strings.ReplaceAll("pod ip addr add fd00:10:244:1::5/64 dev eth0 nodad noprefixroute;"+strings.ReplaceAll("pod ip route add 10.244.1.1 dev eth0 scope link src 10.244.1.5; pod ip route add default via 10.244.1.1 dev eth0; pod ip -6 route add fd00:10:244:1::1 dev eth0; pod ip -6 route add default via fd00:10:244:1::1 dev eth0;", "PEER", "vethptp0"), "eth0", "calico-eth")+n.make())
-	add(t, w, n, "overlay_interface", "calico-eth")
-	check(t, w, n, "overlay_interface", "calico-eth")
+	w.Sh(t, strings.ReplaceAll("pod ip addr add fd00:10:244:1::5/64 dev eth0 nodad noprefixroute;"+strings.ReplaceAll("pod ip route add 10.244.1.1 dev eth0 scope link src 10.244.1.5; pod ip route add default via 10.244.1.1 dev eth0; pod ip -6 route add fd00:10:244:1::1 dev eth0; pod ip -6 route add default via fd00:10:244:1::1 dev eth0;", "PEER", "vethptp0"), "eth0", "calico-eth")+n.Make())
+	w.Add(t, n, "overlay_interface", "calico-eth")
+	w.Check(t, n, "overlay_interface", "calico-eth")
 	out := view(t, w) + w.Sh(t, "pod nft list ruleset")
 	if strings.Contains(out, "eth0") || strings.Count(out, "calico-eth") < 20 || !strings.Contains(out, "table 200") {
 		t.Error(out)
@@ -134,17 +125,17 @@ func TestOverlayInterface(t *testing.T) {
 // TestHostRoute: without host_route the node gets nothing, and the pod goes to the node as the overlay does: by its next
 // hop.
 func TestHostRoute(t *testing.T) {
-	for _, s := range stacks {
-		t.Run(s.name, func(t *testing.T) {
+	for _, s := range Stacks() {
+		t.Run(s.Name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, s, calico, "")
+			w := calico.New(t, s, "")
 			node := w.Sh(t, "ip route show table all; ip -6 route show table all; ip rule; ip -6 rule; ip neigh show nud permanent; ip link")
 			before := w.Show(t)
-			for _, n := range []*nic{net1(s), net2(s)} {
-				w.Sh(t, n.make())
+			for _, n := range []*NIC{Net1(s), Net2(s)} {
+				w.Sh(t, n.Make())
 				for range 2 {
-					add(t, w, n, "host_route", false)
-					check(t, w, n, "host_route", false)
+					w.Add(t, n, "host_route", false)
+					w.Check(t, n, "host_route", false)
 				}
 			}
 			if got := w.Sh(t, "ip route show table all; ip -6 route show table all; ip rule; ip -6 rule; ip neigh show nud permanent; ip link"); got != node {
@@ -155,7 +146,7 @@ func TestHostRoute(t *testing.T) {
 			}
 			for family, dsts := range map[string][]string{"": {"10.10.20.152", "172.96.0.10"}, "-6": {"fd20::152", "2001:4860:fd00::a"}} {
 				for _, dst := range dsts {
-					if has := map[string]bool{"": s.v4, "-6": s.v6}[family]; !has {
+					if has := map[string]bool{"": s.V4, "-6": s.V6}[family]; !has {
 						continue
 					}
 					out := w.Sh(t, fmt.Sprintf("pod ip %s route get %s; pod ip %[1]s route get %[2]s mark 0x1000", family, dst))
@@ -164,11 +155,11 @@ func TestHostRoute(t *testing.T) {
 					}
 				}
 			}
-			for _, n := range []*nic{net2(s), net1(s)} {
-				del(t, w, n, "host_route", false)
-				w.Sh(t, "pod ip link del "+n.name)
+			for _, n := range []*NIC{Net2(s), Net1(s)} {
+				w.Del(t, n, "host_route", false)
+				w.Sh(t, "pod ip link del "+n.Name)
 			}
-			Same(t, "at the end", sorted(lasting(before)), sorted(lasting(w.Show(t))))
+			Same(t, "at the end", ptp.Lasting(before), ptp.Lasting(w.Show(t)))
 		})
 	}
 }
@@ -176,34 +167,34 @@ func TestHostRoute(t *testing.T) {
 // TestAgainBelow: net1 goes and comes back, with another address, while net2 has main: it gets a table of its own at once,
 // and its result has no default route. The end of net2 then gives main to it.
 func TestAgainBelow(t *testing.T) {
-	for _, s := range stacks {
-		t.Run(s.name, func(t *testing.T) {
+	for _, s := range Stacks() {
+		t.Run(s.Name, func(t *testing.T) {
 			t.Parallel()
-			first, later := net1(s), net2(s)
-			w := newWorld(t, s, calico, "", first, later)
-			add(t, w, first)
-			add(t, w, later)
-			del(t, w, first)
+			first, later := Net1(s), Net2(s)
+			w := calico.New(t, s, "", first, later)
+			w.Add(t, first)
+			w.Add(t, later)
+			w.Del(t, first)
 			w.Sh(t, "pod ip link del net1")
-			again := net1(s)
-			again.addr4, again.addr6 = "10.10.30.77", "fd30::77"
-			w.Sh(t, again.make())
+			again := Net1(s)
+			again.Addr4, again.Addr6 = "10.10.30.77", "fd30::77"
+			w.Sh(t, again.Make())
 			for range 2 {
-				if out := add(t, w, again); strings.Contains(out, "0.0.0.0/0") || strings.Contains(out, "::/0") {
+				if out := w.Add(t, again); strings.Contains(out, "0.0.0.0/0") || strings.Contains(out, "::/0") {
 					t.Error(out)
 				}
-				check(t, w, again)
-				check(t, w, later)
+				w.Check(t, again)
+				w.Check(t, later)
 			}
 			show := "pod ip route show default; pod ip -6 route show default; pod ip rule; pod ip -6 rule"
 			out := w.Sh(t, show)
-			want := map[bool]int{false: 1, true: 2}[s.v4 && s.v6]
+			want := map[bool]int{false: 1, true: 2}[s.V4 && s.V6]
 			if strings.Count(out, "dev net2") != want || strings.Count(out, "lookup 201") != want || strings.Contains(out, "dev net1") {
 				t.Error(out)
 			}
-			del(t, w, later)
+			w.Del(t, later)
 			w.Sh(t, "pod ip link del net2")
-			check(t, w, again)
+			w.Check(t, again)
 			if out := w.Sh(t, show); strings.Count(out, "dev net1") != want || strings.Contains(out, "lookup 201") {
 				t.Error(out)
 			}

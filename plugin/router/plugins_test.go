@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	. "underlay-cni/nettest"           //nolint:revive // the words of the tests
 	. "underlay-cni/plugin/plugintest" //nolint:revive // the words of the tests
 )
 
@@ -20,7 +21,7 @@ func TestRealPlugins(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(tools, "ptp")); err != nil {
 		t.Skip("the reference plugins are missing, make tools installs them: ", err)
 	}
-	w := newWorld(t, dual, overlay{"", "", func(stack) string { return "" }}, "")
+	w := behind(noOverlay).New(t, Dual, "")
 	type object = map[string]any
 	static := func(pairs ...string) object {
 		var addrs []any
@@ -31,7 +32,7 @@ func TestRealPlugins(t *testing.T) {
 	}
 	run := func(what, plugin, ifName string, conf object) object {
 		t.Helper()
-		env := []string{"CNI_COMMAND=" + what, "CNI_CONTAINERID=" + id, "CNI_IFNAME=" + ifName, "CNI_NETNS=" + w.Pod}
+		env := []string{"CNI_COMMAND=" + what, "CNI_CONTAINERID=" + ID, "CNI_IFNAME=" + ifName, "CNI_NETNS=" + w.Pod}
 		got := w.Run(t, exec.Command(filepath.Join(tools, plugin)), conf, env...)
 		if got.Status != 0 {
 			t.Fatalf("%s of %s: %+v", what, plugin, got)
@@ -46,31 +47,31 @@ func TestRealPlugins(t *testing.T) {
 	run("ADD", "ptp", "eth0", ptp)
 	before := w.Sh(t, "pod ip route; pod ip -6 route; pod ip rule; pod ip -6 rule")
 
-	macvlan := func(n *nic) object {
+	macvlan := func(n *NIC) object {
 		return object{
-			"cniVersion": "1.0.0", "name": n.network, "type": "macvlan", "master": fmt.Sprintf("enp%d", n.number), "mode": "bridge",
-			"ipam": static(n.addr4+"/24", fmt.Sprintf("10.10.%d.1", n.number), n.addr6+"/64", fmt.Sprintf("fd%d::1", n.number)),
+			"cniVersion": "1.0.0", "name": n.Network, "type": "macvlan", "master": fmt.Sprintf("enp%d", n.Number), "mode": "bridge",
+			"ipam": static(n.Addr4+"/24", fmt.Sprintf("10.10.%d.1", n.Number), n.Addr6+"/64", fmt.Sprintf("fd%d::1", n.Number)),
 		}
 	}
-	nics, results := []*nic{net1(dual), net2(dual)}, map[*nic]object{}
+	nics, results := []*NIC{Net1(Dual), Net2(Dual)}, map[*NIC]object{}
 	for i, n := range nics {
-		prev := run("ADD", "macvlan", n.name, macvlan(n))
-		Must(t, json.Unmarshal([]byte(add(t, w, n, "prevResult", prev)), new(object)))
+		prev := run("ADD", "macvlan", n.Name, macvlan(n))
+		Must(t, json.Unmarshal([]byte(w.Add(t, n, "prevResult", prev)), new(object)))
 		results[n] = prev
 		for _, n := range nics[:i+1] {
 			conf := macvlan(n)
 			conf["prevResult"] = results[n]
-			run("CHECK", "macvlan", n.name, conf)
-			check(t, w, n, "prevResult", results[n])
+			run("CHECK", "macvlan", n.Name, conf)
+			w.Check(t, n, "prevResult", results[n])
 		}
-		out := w.Sh(t, "pod ip route get 192.0.2.9; pod ip -6 route get 2001:db8::9; pod ip route get 172.96.0.10; pod ip -6 route get 2001:4860:fd00::a; ip route get "+n.addr4)
-		if strings.Count(out, "dev "+n.name) != 2 || strings.Count(out, "dev eth0") != 2 || strings.Count(out, "dev veth") != 1 {
+		out := w.Sh(t, "pod ip route get 192.0.2.9; pod ip -6 route get 2001:db8::9; pod ip route get 172.96.0.10; pod ip -6 route get 2001:4860:fd00::a; ip route get "+n.Addr4)
+		if strings.Count(out, "dev "+n.Name) != 2 || strings.Count(out, "dev eth0") != 2 || strings.Count(out, "dev veth") != 1 {
 			t.Error(out)
 		}
 	}
 	for _, n := range nics {
-		del(t, w, n, "prevResult", results[n])
-		run("DEL", "macvlan", n.name, macvlan(n))
+		w.Del(t, n, "prevResult", results[n])
+		run("DEL", "macvlan", n.Name, macvlan(n))
 	}
 	if after := w.Sh(t, "pod ip route; pod ip -6 route; pod ip rule; pod ip -6 rule"); after != before {
 		t.Errorf("got\n%s\nwant\n%s", after, before)

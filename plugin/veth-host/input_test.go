@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	. "underlay-cni/nettest"           //nolint:revive // the words of the tests
 	. "underlay-cni/plugin/plugintest" //nolint:revive // the words of the tests
 )
 
@@ -22,7 +23,7 @@ const (
 // TestBadConfiguration: each key, with each kind of wrong value. ADD and CHECK say which key, what it is and what is
 // accepted, with code 7; and after all of them the kernel is as before.
 func TestBadConfiguration(t *testing.T) {
-	w := newWorld(t, dual, "")
+	w := newWorld(t, Dual, "")
 	before := w.Show(t)
 	type object = map[string]any
 	type list = []any
@@ -31,7 +32,7 @@ func TestBadConfiguration(t *testing.T) {
 		value     any
 		msg       string
 	}{
-		{"hostInterface missing", "hostInterface", leaveOut, `hostInterface: missing` + acceptName},
+		{"hostInterface missing", "hostInterface", LeaveOut, `hostInterface: missing` + acceptName},
 		{"hostInterface null", "hostInterface", nil, `hostInterface: null: wrong type` + acceptName},
 		{"hostInterface a number", "hostInterface", 1, `hostInterface: 1: wrong type` + acceptName},
 		{"hostInterface a list", "hostInterface", list{"enp1s0"}, `hostInterface: ["enp1s0"]: wrong type` + acceptName},
@@ -42,7 +43,7 @@ func TestBadConfiguration(t *testing.T) {
 		{"hostInterface without an address", "hostInterface", "wire", `hostInterface: wire: the interface has no address; accepted: an interface of the node with a global address, normally the parent of the pod's interface`},
 		{"hostInterface lo", "hostInterface", "lo", `hostInterface: lo: the interface has no address; accepted: an interface of the node with a global address, normally the parent of the pod's interface`},
 
-		{"containerInterface missing", "containerInterface", leaveOut, `containerInterface: missing` + acceptName},
+		{"containerInterface missing", "containerInterface", LeaveOut, `containerInterface: missing` + acceptName},
 		{"containerInterface null", "containerInterface", nil, `containerInterface: null: wrong type` + acceptName},
 		{"containerInterface a boolean", "containerInterface", true, `containerInterface: true: wrong type` + acceptName},
 		{"containerInterface empty", "containerInterface", "", `containerInterface: "": empty` + acceptName},
@@ -111,7 +112,7 @@ func TestBadConfiguration(t *testing.T) {
 		{"a key unknown", "bridge", "br0", `bridge: "br0": unknown key; accepted: hostInterface, containerInterface, `},
 		{"dns a string", "dns", "10.0.0.1", `dns: "10.0.0.1": wrong type; accepted: an object with nameservers, domain, search and options`},
 
-		{"prevResult missing", "prevResult", leaveOut, "prevResult: missing; the plugin must come after the one that makes the pod's interface"},
+		{"prevResult missing", "prevResult", LeaveOut, "prevResult: missing; the plugin must come after the one that makes the pod's interface"},
 		{"prevResult null", "prevResult", nil, "prevResult: missing; the plugin must come after the one that makes the pod's interface"},
 		{"prevResult empty", "prevResult", object{}, "prevResult: "},
 		{"prevResult a list", "prevResult", list{}, "prevResult: "},
@@ -155,36 +156,36 @@ func TestBadWorld(t *testing.T) {
 	for _, test := range []struct {
 		name, script, netns string
 		ifName              string
-		prev                stack // of prevResult
+		prev                Stack // of prevResult
 		code                uint
 		msg                 string
 	}{
-		{"the pod has no such interface", "pod ip link del eth0", "", "eth0", dual, 100, "CNI_IFNAME: eth0: the pod has no such interface"},
-		{"hostInterface has no address", "ip addr flush dev enp1s0", "", "eth0", dual, 7, "hostInterface: enp1s0: the interface has no address; accepted: "},
-		{"hostInterface has only a link-local address", "ip addr flush dev enp1s0; ip addr add fe80::1/64 dev enp1s0", "", "eth0", dual, 7, "hostInterface: enp1s0: the interface has no address; accepted: "},
-		{"the pod has no address, and is to have none", "pod ip addr flush dev eth0", "", "eth0", stack{}, 7, noCommon},
-		{"the pod has not the addresses of prevResult", "pod ip addr flush dev eth0", "", "eth0", dual, 7, noCommon},
-		{"the pod has them elsewhere", "pod ip addr flush dev eth0; pod ip addr add 10.10.20.53/32 dev lo", "", "eth0", dual, 7, noCommon},
-		{"the node only IPv4, the pod only IPv6", "ip addr del fd20::152/64 dev enp1s0; pod ip addr del 10.10.20.53/24 dev eth0", "", "eth0", stacks[1], 7, noCommon},
-		{"the node only IPv6, the pod only IPv4", "ip addr del 10.10.20.152/24 dev enp1s0; pod ip addr del fd20::53/64 dev eth0", "", "eth0", stacks[0], 7, noCommon},
-		{"the pod's address is still tentative", "pod sysctl -qw net/ipv6/conf/eth0/accept_dad=1 net/ipv6/conf/eth0/dad_transmits=100; pod ip addr add fd20::54/64 dev eth0", "", "eth0", dual, 11, "fd20::54: duplicate address detection still runs on eth0"},
-		{"the pod's address is the node's", "pod ip addr add 10.10.20.152/24 dev eth0", "", "eth0", dual, 110, "10.10.20.152: the pod's address is one of the node itself"},
-		{"the pod's address is a VIP of the node", "ip addr add 10.10.20.53/32 dev lo", "", "eth0", dual, 110, "10.10.20.53: the pod's address is one of the node itself"},
-		{"a foreign veth0 in the pod", "pod ip link add veth0 address 02:00:00:00:00:77 type veth peer name x", "", "eth0", dual, 101, "containerInterface: veth0: the pod has an interface of that name (index "},
-		{"a veth0 of another attachment in the pod", "ip link add vetha0e043dd type veth peer name veth0 netns $POD", "", "eth0", dual, 101, "containerInterface: veth0: the pod has an interface of that name (index "},
-		{"a foreign interface has the name of the host end", "ip link add HOSTEND type veth peer name x", "", "eth0", dual, 101, "ip link add HOSTEND "},
-		{"CNI_NETNS is the node's own", "", "/proc/self/ns/net", "eth0", dual, 8, "CNI_NETNS: /proc/self/ns/net: it is the node's own network namespace; accepted: the pod's"},
-		{"CNI_NETNS is not there", "", "/run/netns/no-such-pod", "eth0", dual, 8, "CNI_NETNS: open /run/netns/no-such-pod: no such file or directory; accepted: the path of a network namespace"},
-		{"CNI_NETNS is a plain file", "", file, "eth0", dual, 8, "CNI_NETNS: open " + file + ": not a network namespace; accepted: the path of a network namespace"},
-		{"CNI_NETNS is another kind of namespace", "", "/proc/self/ns/mnt", "eth0", dual, 8, "CNI_NETNS: open /proc/self/ns/mnt: not a network namespace; accepted: the path of a network namespace"},
-		{"CNI_NETNS is a file of proc", "", "/proc/self/status", "eth0", dual, 8, "CNI_NETNS: open /proc/self/status: not a network namespace; accepted: the path of a network namespace"},
-		{"CNI_IFNAME is another interface", "", "", "net1", dual, 7, `prevResult.interfaces: "net1" with a sandbox is missing; accepted: `},
+		{"the pod has no such interface", "pod ip link del eth0", "", "eth0", Dual, 100, "CNI_IFNAME: eth0: the pod has no such interface"},
+		{"hostInterface has no address", "ip addr flush dev enp1s0", "", "eth0", Dual, 7, "hostInterface: enp1s0: the interface has no address; accepted: "},
+		{"hostInterface has only a link-local address", "ip addr flush dev enp1s0; ip addr add fe80::1/64 dev enp1s0", "", "eth0", Dual, 7, "hostInterface: enp1s0: the interface has no address; accepted: "},
+		{"the pod has no address, and is to have none", "pod ip addr flush dev eth0", "", "eth0", Stack{}, 7, noCommon},
+		{"the pod has not the addresses of prevResult", "pod ip addr flush dev eth0", "", "eth0", Dual, 7, noCommon},
+		{"the pod has them elsewhere", "pod ip addr flush dev eth0; pod ip addr add 10.10.20.53/32 dev lo", "", "eth0", Dual, 7, noCommon},
+		{"the node only IPv4, the pod only IPv6", "ip addr del fd20::152/64 dev enp1s0; pod ip addr del 10.10.20.53/24 dev eth0", "", "eth0", Only6, 7, noCommon},
+		{"the node only IPv6, the pod only IPv4", "ip addr del 10.10.20.152/24 dev enp1s0; pod ip addr del fd20::53/64 dev eth0", "", "eth0", Only4, 7, noCommon},
+		{"the pod's address is still tentative", "pod sysctl -qw net/ipv6/conf/eth0/accept_dad=1 net/ipv6/conf/eth0/dad_transmits=100; pod ip addr add fd20::54/64 dev eth0", "", "eth0", Dual, 11, "fd20::54: duplicate address detection still runs on eth0"},
+		{"the pod's address is the node's", "pod ip addr add 10.10.20.152/24 dev eth0", "", "eth0", Dual, 110, "10.10.20.152: the pod's address is one of the node itself"},
+		{"the pod's address is a VIP of the node", "ip addr add 10.10.20.53/32 dev lo", "", "eth0", Dual, 110, "10.10.20.53: the pod's address is one of the node itself"},
+		{"a foreign veth0 in the pod", "pod ip link add veth0 address 02:00:00:00:00:77 type veth peer name x", "", "eth0", Dual, 101, "containerInterface: veth0: the pod has an interface of that name (index "},
+		{"a veth0 of another attachment in the pod", "ip link add vetha0e043dd type veth peer name veth0 netns $POD", "", "eth0", Dual, 101, "containerInterface: veth0: the pod has an interface of that name (index "},
+		{"a foreign interface has the name of the host end", "ip link add HOSTEND type veth peer name x", "", "eth0", Dual, 101, "ip link add HOSTEND "},
+		{"CNI_NETNS is the node's own", "", "/proc/self/ns/net", "eth0", Dual, 8, "CNI_NETNS: /proc/self/ns/net: it is the node's own network namespace; accepted: the pod's"},
+		{"CNI_NETNS is not there", "", "/run/netns/no-such-pod", "eth0", Dual, 8, "CNI_NETNS: open /run/netns/no-such-pod: no such file or directory; accepted: the path of a network namespace"},
+		{"CNI_NETNS is a plain file", "", file, "eth0", Dual, 8, "CNI_NETNS: open " + file + ": not a network namespace; accepted: the path of a network namespace"},
+		{"CNI_NETNS is another kind of namespace", "", "/proc/self/ns/mnt", "eth0", Dual, 8, "CNI_NETNS: open /proc/self/ns/mnt: not a network namespace; accepted: the path of a network namespace"},
+		{"CNI_NETNS is a file of proc", "", "/proc/self/status", "eth0", Dual, 8, "CNI_NETNS: open /proc/self/status: not a network namespace; accepted: the path of a network namespace"},
+		{"CNI_IFNAME is another interface", "", "", "net1", Dual, 7, `prevResult.interfaces: "net1" with a sandbox is missing; accepted: `},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			hostEnd := strings.NewReplacer("HOSTEND", hostEnd)
-			w := newWorld(t, dual, hostEnd.Replace(test.script))
-			w.stack = test.prev
+			w := newWorld(t, Dual, hostEnd.Replace(test.script))
+			w.Stack = test.prev
 			before := w.Show(t)
 			netns := test.netns
 			if netns == "" {
@@ -212,7 +213,7 @@ func TestOneFamily(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, dual, test.script)
+			w := newWorld(t, Dual, test.script)
 			w.add(t, w.config("ipMasq", true))
 			w.verb(t, "CHECK", w.config("ipMasq", true)).Silent(t, "CHECK")
 			if all := strings.Join(w.Show(t), "\n"); strings.Contains(all, test.leftOut) {

@@ -11,6 +11,7 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/google/go-cmp/cmp"
 
+	. "underlay-cni/nettest" //nolint:revive // the words of the tests
 	"underlay-cni/plugin"
 	. "underlay-cni/plugin/plugintest" //nolint:revive // the words of the tests
 	"underlay-cni/plugin/veth-host/vethhost"
@@ -18,7 +19,7 @@ import (
 
 // attachment is the tests', and hostEnd the name of its host end.
 var (
-	attachment = plugin.Attachment{Network: "cni0", ContainerID: id, IfName: "eth0"}
+	attachment = plugin.Attachment{Network: "cni0", ContainerID: ID, IfName: "eth0"}
 	hostEnd    = attachment.HostEnd()
 )
 
@@ -40,14 +41,14 @@ func withoutNodeWide(lines []string) (rest []string) {
 
 // TestAddCheckDel, in each family: what ADD has made, CHECK finds; DEL leaves the node and the pod as they were.
 func TestAddCheckDel(t *testing.T) {
-	for _, s := range stacks {
+	for _, s := range Stacks() {
 		for _, keys := range [][]any{
 			{"ipMasq", true},
 			{"ipMasq", false},
 			{"ipMasq", false, "serviceCidr", "172.20.252.0/22,fd00:20::/108"},
 			{"ipMasq", true, "mtu", 1400, "routeTableStart", 5000, "nodePortMark", "0x20000000", "serviceMark", 8, "nodePorts", "80,30000:30100", "containerInterface", "net.1"},
 		} {
-			t.Run(fmt.Sprint(s.name, " ", keys), func(t *testing.T) {
+			t.Run(fmt.Sprint(s.Name, " ", keys), func(t *testing.T) {
 				t.Parallel()
 				w := newWorld(t, s, "")
 				config := w.config(keys...)
@@ -92,10 +93,10 @@ func TestDel(t *testing.T) {
 		{name: "without a netns", env: []string{"CNI_NETNS="}},
 		{name: "with a netns that is gone", env: []string{"CNI_NETNS=/run/netns/no-such-pod"}},
 		{name: "with the node's own netns", env: []string{"CNI_NETNS=/proc/self/ns/net"}},
-		{name: "without prevResult", config: func(w *world) any { return w.config("prevResult", leaveOut) }},
+		{name: "without prevResult", config: func(w *world) any { return w.config("prevResult", LeaveOut) }},
 		{name: "with a prevResult of nobody", config: func(w *world) any { return w.config("prevResult", map[string]any{"x": 1}) }},
 		{name: "with keys of wrong types", config: func(w *world) any { return w.config("hostInterface", 5, "mtu", "x", "log_options", []any{}) }},
-		{name: "without keys", config: func(*world) any { return request{"cniVersion": "0.3.1", "name": "cni0", "type": "veth-host"} }},
+		{name: "without keys", config: func(*world) any { return Request{"cniVersion": "0.3.1", "name": "cni0", "type": "veth-host"} }},
 		{name: "with keys unknown", config: func(w *world) any { return w.config("bridge", "x") }},
 		{name: "with a hostInterface that has gone", script: "ip link del enp1s0"},
 		{name: "with a host end that has gone", script: "ip link del " + hostEnd},
@@ -106,7 +107,7 @@ func TestDel(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, dual, "")
+			w := newWorld(t, Dual, "")
 			config := any(w.config("ipMasq", true))
 			if !test.noADD {
 				w.add(t, w.config("ipMasq", true))
@@ -127,7 +128,7 @@ func TestDel(t *testing.T) {
 
 // TestDelLeavesForeign: what only has the name of ours is not ours. It stays, and DEL has nothing to do.
 func TestDelLeavesForeign(t *testing.T) {
-	w := newWorld(t, dual, "ip link add "+hostEnd+" type veth peer name x; ip link set "+hostEnd+" alias mine")
+	w := newWorld(t, Dual, "ip link add "+hostEnd+" type veth peer name x; ip link set "+hostEnd+" alias mine")
 	before := w.Show(t)
 	w.verb(t, "DEL", w.config()).Silent(t, "DEL")
 	Same(t, "the kernel", before, w.Show(t))
@@ -135,7 +136,7 @@ func TestDelLeavesForeign(t *testing.T) {
 
 // TestCheckReportsAll: in one error. (That CHECK finds each object, integration/faults tests.)
 func TestCheckReportsAll(t *testing.T) {
-	w := newWorld(t, stacks[0], "")
+	w := newWorld(t, Only4, "")
 	w.add(t, w.config("ipMasq", true))
 	w.Sh(t, "ip rule del pref 512; ip neigh del 10.10.20.53 dev "+hostEnd+"; pod ip route flush table 513")
 	spoilt := w.Show(t)
@@ -150,7 +151,7 @@ func TestCheckReportsAll(t *testing.T) {
 // TestCheckAfterALaterPlugin: an interface that comes later, with an address, makes the source of the pod's routes
 // ambiguous for an ADD. What an ADD has made before is right all the same.
 func TestCheckAfterALaterPlugin(t *testing.T) {
-	w := newWorld(t, dual, "")
+	w := newWorld(t, Dual, "")
 	w.add(t, w.config())
 	w.Sh(t, `pod ip link add later0 type veth peer name other
 		pod ip link set other up
@@ -162,7 +163,7 @@ func TestCheckAfterALaterPlugin(t *testing.T) {
 
 // TestCheckBeforeAdd is an error of CHECK, not of the configuration.
 func TestCheckBeforeAdd(t *testing.T) {
-	w := newWorld(t, dual, "")
+	w := newWorld(t, Dual, "")
 	before := w.Show(t)
 	if got := w.verb(t, "CHECK", w.config()).Failed(t); got.Code != 120 {
 		t.Errorf("got %+v", got)
@@ -174,20 +175,20 @@ func TestCheckBeforeAdd(t *testing.T) {
 func TestStatus(t *testing.T) {
 	for _, test := range []struct {
 		name, script string
-		config       func(*world) request
+		config       func(*world) Request
 		code         uint
 		msg          string
 	}{
 		{"good", "", nil, 0, ""},
 		{"good, with IPv6 only", "ip addr del 10.10.20.152/24 dev enp1s0", nil, 0, ""},
-		{"iptables without serviceCidr", "", func(w *world) request { return w.config("firewall", "iptables") }, 7, "serviceCidr: missing"},
-		{"a bad configuration", "", func(w *world) request { return w.config("mtu", 1) }, 7, "mtu: 1: out of range"},
+		{"iptables without serviceCidr", "", func(w *world) Request { return w.config("firewall", "iptables") }, 7, "serviceCidr: missing"},
+		{"a bad configuration", "", func(w *world) Request { return w.config("mtu", 1) }, 7, "mtu: 1: out of range"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, dual, test.script)
+			w := newWorld(t, Dual, test.script)
 			before := w.Show(t)
-			config := w.config("cniVersion", "1.1.0", "prevResult", leaveOut)
+			config := w.config("cniVersion", "1.1.0", "prevResult", LeaveOut)
 			if test.config != nil {
 				config = test.config(w)
 			}
@@ -206,9 +207,9 @@ func TestStatus(t *testing.T) {
 
 // TestGCOfBrokenConfiguration goes on, as DEL does.
 func TestGCOfBrokenConfiguration(t *testing.T) {
-	w := newWorld(t, dual, "")
+	w := newWorld(t, Dual, "")
 	w.add(t, w.config())
-	w.verb(t, "GC", w.config("cniVersion", "1.1.0", "prevResult", leaveOut, "mtu", "x", "cni.dev/valid-attachments", []any{})).Silent(t, "GC")
+	w.verb(t, "GC", w.config("cniVersion", "1.1.0", "prevResult", LeaveOut, "mtu", "x", "cni.dev/valid-attachments", []any{})).Silent(t, "GC")
 	if out := w.Sh(t, "ip link; ip rule; ip -6 rule"); strings.Contains(out, hostEnd) {
 		t.Error(out)
 	}
@@ -220,7 +221,7 @@ func TestGCOfBrokenConfiguration(t *testing.T) {
 
 // TestVersion, of all three plugins.
 func TestVersion(t *testing.T) {
-	w := newWorld(t, dual, "")
+	w := newWorld(t, Dual, "")
 	before := w.Show(t)
 	const want = `{"cniVersion":"1.0.0","supportedVersions":["0.1.0","0.2.0","0.3.0","0.3.1","0.4.0","1.0.0","1.1.0"]}`
 	for _, binary := range []string{"veth-host", "veth", "router"} {
@@ -236,8 +237,8 @@ func TestVersion(t *testing.T) {
 
 // TestResult: prevResult with both ends, host end first, and the default routes as they are now.
 func TestResult(t *testing.T) {
-	for _, s := range stacks {
-		t.Run(s.name, func(t *testing.T) {
+	for _, s := range Stacks() {
+		t.Run(s.Name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, s, "ip link set enp1s0 mtu 1450")
 			var got types100.Result
@@ -257,10 +258,10 @@ func TestResult(t *testing.T) {
 				routes = append(routes, fmt.Sprint(r.Dst.String(), " ", r.GW))
 			}
 			wantIPs, wantRoutes := []string{"10.10.20.53/24 0 10.10.20.1", "fd20::53/64 0 fd20::1"}, []string{"0.0.0.0/0 10.10.20.152", "::/0 fd20::152"}
-			if !s.v6 {
+			if !s.V6 {
 				wantIPs, wantRoutes = wantIPs[:1], wantRoutes[:1]
 			}
-			if !s.v4 {
+			if !s.V4 {
 				wantIPs, wantRoutes = wantIPs[1:], wantRoutes[1:]
 			}
 			Same(t, "interfaces", []string{"eth0 0 pod", hostEnd + " 1450 node", "veth0 1450 pod"}, names)
@@ -273,7 +274,7 @@ func TestResult(t *testing.T) {
 // TestFailedAddLeavesNothing: a change late in the plan fails, and everything before it is undone but what pods share.
 func TestFailedAddLeavesNothing(t *testing.T) {
 	// The way to the next hop has gone since: the kernel keeps the route, and takes no copy of it.
-	w := newWorld(t, dual, "pod ip route add 192.0.2.1 dev eth0; pod ip route add 198.51.100.0/24 via 192.0.2.1; pod ip route del 192.0.2.1")
+	w := newWorld(t, Dual, "pod ip route add 192.0.2.1 dev eth0; pod ip route add 198.51.100.0/24 via 192.0.2.1; pod ip route del 192.0.2.1")
 	before := w.Show(t)
 	got := w.verb(t, "ADD", w.config()).Failed(t)
 	const want = "ip route replace 198.51.100.0/24 via 192.0.2.1 dev eth0 table 512: network is unreachable: Nexthop has invalid gateway"
@@ -289,7 +290,7 @@ func TestFailedAddLeavesNothing(t *testing.T) {
 func TestNoDescriptors(t *testing.T) {
 	failed := 0
 	for limit := 6; limit < 24; limit++ {
-		w := newWorld(t, dual, "")
+		w := newWorld(t, Dual, "")
 		before := w.Show(t)
 		got := w.limited(t, "ADD", limit, w.config("ipMasq", true))
 		if got.Status == 0 {
@@ -305,14 +306,14 @@ func TestNoDescriptors(t *testing.T) {
 
 // TestPlanIsAScript: a shell that runs the plan leaves both namespaces as ADD does.
 func TestPlanIsAScript(t *testing.T) {
-	for _, s := range stacks {
-		for name, config := range map[string]func(*world) request{
-			"ipMasq":              func(w *world) request { return w.config("ipMasq", true) },
-			"no ipMasq":           func(w *world) request { return w.config() },
-			"with the Services":   func(w *world) request { return w.config("serviceCidr", "172.20.252.0/22,fd00:20::/108") },
-			"with several of all": func(w *world) request { return w.config("nodePorts", "80,443,30000:32767", "mtu", 1300) },
+	for _, s := range Stacks() {
+		for name, config := range map[string]func(*world) Request{
+			"ipMasq":              func(w *world) Request { return w.config("ipMasq", true) },
+			"no ipMasq":           func(w *world) Request { return w.config() },
+			"with the Services":   func(w *world) Request { return w.config("serviceCidr", "172.20.252.0/22,fd00:20::/108") },
+			"with several of all": func(w *world) Request { return w.config("nodePorts", "80,443,30000:32767", "mtu", 1300) },
 		} {
-			t.Run(s.name+" "+name, func(t *testing.T) {
+			t.Run(s.Name+" "+name, func(t *testing.T) {
 				t.Parallel()
 				// With a VIP on lo the source address is made explicit, as the script does in any case.
 				const vip = `ip addr add 10.10.20.9/32 dev lo; ip addr add fd20::9/128 dev lo nodad

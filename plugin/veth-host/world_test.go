@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"testing"
 
 	. "underlay-cni/plugin/plugintest" //nolint:revive // the words of the tests
@@ -16,24 +15,14 @@ var bin string
 
 func TestMain(m *testing.M) { os.Exit(Main(m, &bin, "../veth", "../router")) }
 
-// A stack is the families of the node and the pod.
-type stack struct {
-	name   string
-	v4, v6 bool
-}
-
-var stacks = []stack{{"IPv4", true, false}, {"IPv6", false, true}, {"dual", true, true}}
-
-var dual = stacks[2]
-
 // A world is a node whose interface on the wire is enp1s0, and a pod with a macvlan on it, as the macvlan plugin
 // leaves it: 10.10.20.53 and fd20::53, with default routes by the wire.
 type world struct {
 	*World
-	stack
+	Stack
 }
 
-func newWorld(t *testing.T, s stack, script string) *world {
+func newWorld(t *testing.T, s Stack, script string) *world {
 	t.Helper()
 	node := `link add enp1s0 address 02:00:00:00:01:52 type veth peer name wire address 02:00:00:00:00:99
 		link set enp1s0 up
@@ -41,11 +30,11 @@ func newWorld(t *testing.T, s stack, script string) *world {
 		link add link enp1s0 name eth0 netns $POD address 02:00:00:00:00:53 type macvlan mode bridge
 	`
 	pod, pod6 := "link set eth0 up\n", ""
-	if s.v4 {
+	if s.V4 {
 		node += "addr add 10.10.20.152/24 dev enp1s0\n"
 		pod += "addr add 10.10.20.53/24 dev eth0\nroute add default via 10.10.20.1\n"
 	}
-	if s.v6 {
+	if s.V6 {
 		node += "addr add fd20::152/64 dev enp1s0 nodad\n"
 		pod += "addr add fd20::53/64 dev eth0 nodad\n"
 		pod6 = "pod ip -6 route add default via fd20::1\n"
@@ -54,45 +43,19 @@ func newWorld(t *testing.T, s stack, script string) *world {
 	return &world{New(t, setup+script), s}
 }
 
-// id is the container id of the tests.
-const id = "5d0f2e6d7c7a4b6b9c1de8d5a0f1b2c3"
-
-// A request is the configuration as libcni writes it, by its keys.
-type request map[string]any
-
 // config is a request with the keys that are required; others, or others' values, follow as pairs. The value
-// leaveOut takes a key away.
-func (w *world) config(pairs ...any) request {
-	r := request{
+// LeaveOut takes a key away.
+func (w *world) config(pairs ...any) Request {
+	return Request{
 		"cniVersion": "1.0.0", "name": "cni0", "type": "veth-host", "hostInterface": "enp1s0", "containerInterface": "veth0",
 		"prevResult": w.prevResult(),
-	}
-	for p := range slices.Chunk(pairs, 2) {
-		key, _ := p[0].(string)
-		r[key] = p[1]
-		if p[1] == leaveOut {
-			delete(r, key)
-		}
-	}
-	return r
+	}.With(pairs...)
 }
 
-const leaveOut = "(leave it out)"
-
 func (w *world) prevResult() map[string]any {
-	var ips, routes []any
-	if w.v4 {
-		ips = append(ips, map[string]any{"address": "10.10.20.53/24", "gateway": "10.10.20.1", "interface": 0})
-		routes = append(routes, map[string]any{"dst": "0.0.0.0/0"})
-	}
-	if w.v6 {
-		ips = append(ips, map[string]any{"address": "fd20::53/64", "gateway": "fd20::1", "interface": 0})
-		routes = append(routes, map[string]any{"dst": "::/0"})
-	}
-	return map[string]any{
-		"cniVersion": "1.0.0", "ips": ips, "routes": routes,
-		"interfaces": []any{map[string]any{"name": "eth0", "mac": "02:00:00:00:00:53", "sandbox": w.Pod}},
-	}
+	n := Eth0(w.Stack)
+	n.MAC = "02:00:00:00:00:53"
+	return n.PrevResult(w.Pod, "1.0.0")
 }
 
 // run runs a binary on the node, as libcni does, with more variables if wanted.
@@ -110,7 +73,7 @@ func (w *world) limited(t *testing.T, verb string, limit int, stdin any) Answer 
 
 func (w *world) start(t *testing.T, cmd *exec.Cmd, verb string, stdin any, more ...string) Answer {
 	t.Helper()
-	return w.Run(t, cmd, stdin, append([]string{"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + id, "CNI_IFNAME=eth0", "CNI_NETNS=" + w.Pod}, more...)...)
+	return w.Run(t, cmd, stdin, append([]string{"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + ID, "CNI_IFNAME=eth0", "CNI_NETNS=" + w.Pod}, more...)...)
 }
 
 func (w *world) verb(t *testing.T, verb string, stdin any, more ...string) Answer {
@@ -119,7 +82,7 @@ func (w *world) verb(t *testing.T, verb string, stdin any, more ...string) Answe
 }
 
 // add must succeed, and returns the result.
-func (w *world) add(t *testing.T, r request, more ...string) string {
+func (w *world) add(t *testing.T, r Request, more ...string) string {
 	t.Helper()
 	a := w.verb(t, "ADD", r, more...)
 	if a.Status != 0 || a.Stderr != "" {
