@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"underlay-cni/firewall"
-	"underlay-cni/nettest"
+	"underlay-cni/integration/nettest"
 )
 
 var must = nettest.Must

@@ -16,7 +16,7 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
-	"underlay-cni/nettest"
+	"underlay-cni/integration/nettest"
 )
 
 var must, same = nettest.Must, nettest.Same[string]

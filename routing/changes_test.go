@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"underlay-cni/nettest"
+	"underlay-cni/integration/nettest"
 	"underlay-cni/routing"
 )
 

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"underlay-cni/nettest"
+	"underlay-cni/integration/nettest"
 )
 
 // BadConfiguration tests each key, with each kind of wrong value. ADD and CHECK say which key, what it is and what is accepted,

@@ -10,7 +10,7 @@ import (
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
-	"underlay-cni/nettest"
+	"underlay-cni/integration/nettest"
 )
 
 // The lessons of the requirement that say the same of each plugin, by their numbers.

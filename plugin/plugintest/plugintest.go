@@ -19,7 +19,7 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"golang.org/x/sys/unix"
 
-	"underlay-cni/nettest"
+	"underlay-cni/integration/nettest"
 	"underlay-cni/plugin"
 	"underlay-cni/routing"
 )

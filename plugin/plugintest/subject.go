@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"underlay-cni/nettest"
+	"underlay-cni/integration/nettest"
 	"underlay-cni/plugin"
 )
 

@@ -9,7 +9,7 @@ import (
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
-	"underlay-cni/nettest"
+	"underlay-cni/integration/nettest"
 )
 
 // A CheckRow is an object that is taken away, and what CHECK says of it.

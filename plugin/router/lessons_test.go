@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	. "underlay-cni/nettest"           //nolint:revive // the words of the tests
+	. "underlay-cni/integration/nettest"           //nolint:revive // the words of the tests
 	. "underlay-cni/plugin/plugintest" //nolint:revive // the words of the tests
 )
 

@@ -11,7 +11,7 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/google/go-cmp/cmp"
 
-	. "underlay-cni/nettest" //nolint:revive // the words of the tests
+	. "underlay-cni/integration/nettest" //nolint:revive // the words of the tests
 	"underlay-cni/plugin"
 	. "underlay-cni/plugin/plugintest" //nolint:revive // the words of the tests
 	"underlay-cni/plugin/veth-host/vethhost"

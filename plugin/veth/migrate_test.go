@@ -8,7 +8,7 @@ import (
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
-	. "underlay-cni/nettest"           //nolint:revive // the words of the tests
+	. "underlay-cni/integration/nettest"           //nolint:revive // the words of the tests
 	. "underlay-cni/plugin/plugintest" //nolint:revive // the words of the tests
 )
 

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	. "underlay-cni/nettest"           //nolint:revive // the words of the tests
+	. "underlay-cni/integration/nettest"           //nolint:revive // the words of the tests
 	. "underlay-cni/plugin/plugintest" //nolint:revive // the words of the tests
 )
 
