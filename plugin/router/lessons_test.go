@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	. "underlay-cni/integration/nettest"           //nolint:revive // the words of the tests
-	. "underlay-cni/plugin/plugintest" //nolint:revive // the words of the tests
+	. "underlay-cni/integration/nettest" //nolint:revive // the words of the tests
+	. "underlay-cni/plugin/plugintest"   //nolint:revive // the words of the tests
 )
 
 // The lessons of the requirement that apply, by their numbers. 3 is TestAddCheckDel, 19 is package acd's. What a one-line

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	. "underlay-cni/integration/nettest"           //nolint:revive // the words of the tests
-	. "underlay-cni/plugin/plugintest" //nolint:revive // the words of the tests
+	. "underlay-cni/integration/nettest" //nolint:revive // the words of the tests
+	. "underlay-cni/plugin/plugintest"   //nolint:revive // the words of the tests
 )
 
 // TestMigrateRoute: what the pod's main table and eth0's own have, for each value, with defaults of each kind.

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	. "underlay-cni/integration/nettest"           //nolint:revive // the words of the tests
-	. "underlay-cni/plugin/plugintest" //nolint:revive // the words of the tests
+	. "underlay-cni/integration/nettest" //nolint:revive // the words of the tests
+	. "underlay-cni/plugin/plugintest"   //nolint:revive // the words of the tests
 )
 
 // TestRealPlugins: behind the reference ptp as the overlay and the reference macvlan, chained as libcni does it. macvlan's

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	. "underlay-cni/integration/nettest"           //nolint:revive // the words of the tests
-	. "underlay-cni/plugin/plugintest" //nolint:revive // the words of the tests
+	. "underlay-cni/integration/nettest" //nolint:revive // the words of the tests
+	. "underlay-cni/plugin/plugintest"   //nolint:revive // the words of the tests
 )
 
 // TestStates: what the kernel shows after net1 and after net2, in each family and by each overlay.
@@ -81,4 +81,19 @@ func TestPlanIsAScript(t *testing.T) {
 		// The rules that net1 and net2 share.
 		return strings.ReplaceAll(script, " protocol kernel\n", " protocol kernel || :\n")
 	})
+}
+
+// TestRoutesOfOthers: a static route that somebody has made by another interface is none of ours, and survives the last DEL.
+func TestRoutesOfOthers(t *testing.T) {
+	n := Net1(Dual)
+	w := calico.New(t, Dual, `pod ip link add other type veth peer name peer; pod ip link set other up; pod ip link set peer up
+		pod ip route add 203.0.113.0/24 dev other proto static; pod ip -6 route add 2001:db8:9::/64 dev other proto static;`, n)
+	before := w.Sh(t, "pod ip route show proto static; pod ip -6 route show proto static")
+	if strings.Count(before, "dev other") != 2 {
+		t.Fatal(before)
+	}
+	w.Add(t, n)
+	w.Check(t, n)
+	w.Del(t, n)
+	Same(t, "static routes", before, w.Sh(t, "pod ip route show proto static; pod ip -6 route show proto static"))
 }

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	. "underlay-cni/integration/nettest"           //nolint:revive // the words of the tests
-	. "underlay-cni/plugin/plugintest" //nolint:revive // the words of the tests
+	. "underlay-cni/integration/nettest" //nolint:revive // the words of the tests
+	. "underlay-cni/plugin/plugintest"   //nolint:revive // the words of the tests
 )
 
 const (

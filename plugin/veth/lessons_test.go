@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	. "underlay-cni/integration/nettest"           //nolint:revive // the words of the tests
-	. "underlay-cni/plugin/plugintest" //nolint:revive // the words of the tests
+	. "underlay-cni/integration/nettest" //nolint:revive // the words of the tests
+	. "underlay-cni/plugin/plugintest"   //nolint:revive // the words of the tests
 )
 
 // The lessons of the requirement, by their numbers. 3 is TestAddCheckDel, 19 is package acd's. What a one-line test says is

@@ -8,8 +8,8 @@ import (
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
-	. "underlay-cni/integration/nettest"           //nolint:revive // the words of the tests
-	. "underlay-cni/plugin/plugintest" //nolint:revive // the words of the tests
+	. "underlay-cni/integration/nettest" //nolint:revive // the words of the tests
+	. "underlay-cni/plugin/plugintest"   //nolint:revive // the words of the tests
 )
 
 // TestMigrateRoute: what the pod's main table and the interface's own have, for each value, with defaults of each kind.

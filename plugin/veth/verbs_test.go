@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	. "underlay-cni/integration/nettest"           //nolint:revive // the words of the tests
-	. "underlay-cni/plugin/plugintest" //nolint:revive // the words of the tests
+	. "underlay-cni/integration/nettest" //nolint:revive // the words of the tests
+	. "underlay-cni/plugin/plugintest"   //nolint:revive // the words of the tests
 )
 
 // view is what an operator sees of the pod and the node, with the names that are made up replaced.

@@ -21,6 +21,7 @@ func attach(r *plugin.Request) (*plugin.Plan, error) {
 	if a.wire.MAC != nil {
 		r.SetMAC(a.wire.MAC.MAC)
 	}
+	r.AppendInterfaces() // none, but the addresses say which they are of
 	for _, m := range a.moved {
 		for _, f := range m.families {
 			if m.link == a.wire.Link && f.Leaves {
