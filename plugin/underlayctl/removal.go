@@ -72,7 +72,7 @@ func removalOf(object, network, why string, changes ...plugin.Change) removal {
 func removalOfAttachment(inv *inventory.Inventory, a *inventory.Attachment, why string, gone []string) (removal, error) {
 	r := removalOf("attachment", a.Network, why)
 	r.ContainerID, r.IfName, r.HostEnd, r.Netns = a.ContainerID, a.IfName, a.HostEndName(), a.Netns
-	if a.Use == "" && a.ContainerID == "" { // a stray
+	if a.Link != nil && a.Use == "" && a.ContainerID == "" { // a stray
 		owner := routing.Owner{Alias: a.Link.Alias, Group: a.Link.Group, MAC: a.Link.MAC}
 		r.Object = "host end"
 		rules, err := inv.Node.Rules()

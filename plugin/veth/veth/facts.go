@@ -4,13 +4,14 @@ import (
 	"net/netip"
 	"slices"
 
+	"underlay-cni/firewall"
 	"underlay-cni/plugin"
 	"underlay-cni/plugin/underlay"
 	"underlay-cni/routing"
 )
 
 // Facts are what an attachment relies on beside its plan, of a request as for CHECK. The plugin has no rules on the node, so
-// there is no walk through them; and of marks it takes none there that the pod's packets need.
+// there is no walk through them; and of marks it takes none there but with iptables.
 func Facts(r *plugin.Request) (*plugin.Facts, error) {
 	a, err := look(r)
 	if err != nil {
@@ -20,6 +21,8 @@ func Facts(r *plugin.Request) (*plugin.Facts, error) {
 	if underlay.OnlyMAC(a.config) {
 		return facts, nil
 	}
+	facts.PodMarks = underlay.MarkReply
+	facts.Marks = firewall.ServicesMarks(a.firewall.Services(a.node, services(a.network, a.config, a.nodeAddrs)))
 	for _, f := range a.families {
 		facts.Ways = append(facts.Ways, a.ways(f)...)
 		if len(f.Hijack) == 0 {
