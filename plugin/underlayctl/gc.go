@@ -49,7 +49,7 @@ func gc(c *call) error {
 	if err != nil {
 		return err
 	}
-	var gone []string
+	var gone []*inventory.Attachment
 	for _, a := range inOrder(inv) {
 		if a.Link == nil || a.Link.Peer == 0 || c.network != "" && c.network != a.Network {
 			continue // not there, or among the dead
@@ -65,7 +65,7 @@ func gc(c *call) error {
 		if err != nil {
 			return err
 		}
-		gone = append(gone, a.Use)
+		gone = append(gone, a)
 		r.again = func() (bool, string) { return c.judgeAgain(a) }
 		all = append(all, r)
 	}

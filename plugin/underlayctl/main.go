@@ -37,8 +37,9 @@ type kind struct {
 	facts    func(*plugin.Request) (*plugin.Facts, error)
 	ownsRule func(routing.ListedRule) bool
 	shows    inventory.Kind
-	// delUse plans the DEL of an attachment that shares its host end, by the further name, after those of others.
-	delUse func(r *plugin.Request, name string, gone []string) (*plugin.Plan, error)
+	// delUse plans the DEL of an attachment that shares its host end, by the further name, after those of the same pod that
+	// are gone by then.
+	delUse func(r *plugin.Request, name string, gone []plugin.Use) (*plugin.Plan, error)
 	// onNode tells what is odd about what the attachments of all pods have on the node.
 	onNode func(node *routing.Namespace, facts []*plugin.Facts, open func(*routing.LinkAttrs) *routing.Namespace) ([]plugin.Oddity, error)
 }

@@ -88,7 +88,7 @@ func uninstall(c *call) error {
 
 // attachments are those that go, and whether there are others, that stay.
 func (c *call) attachments(inv *inventory.Inventory) (all []removal, others bool, err error) {
-	var gone []string
+	var gone []*inventory.Attachment
 	for _, a := range inOrder(inv) {
 		if !a.There() {
 			continue
@@ -105,7 +105,7 @@ func (c *call) attachments(inv *inventory.Inventory) (all []removal, others bool
 		if err != nil {
 			return nil, false, err
 		}
-		gone = append(gone, a.Use)
+		gone = append(gone, a)
 		all = append(all, r)
 		pod, err := inv.Node.Open(a.Netns)
 		if a.Netns == "" || err != nil || c.stays(inv, a) {
@@ -134,8 +134,7 @@ func (c *call) attachments(inv *inventory.Inventory) (all []removal, others bool
 // stays tells whether another attachment that shares the host end stays.
 func (c *call) stays(inv *inventory.Inventory, a *inventory.Attachment) bool {
 	return slices.ContainsFunc(slices.Concat(inv.Attachments, inv.Strays), func(other *inventory.Attachment) bool {
-		same := a.Link != nil && other.Link != nil && other.Link.Name == a.Link.Name || a.InPod && other.InPod && inv.In(other, a.Netns)
-		return same && c.network != "" && c.network != other.Network
+		return other.There() && other.Kind == a.Kind && inv.SamePod(a, other) && c.network != "" && c.network != other.Network
 	})
 }
 

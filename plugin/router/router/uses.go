@@ -2,7 +2,6 @@ package router
 
 import (
 	"errors"
-	"slices"
 	"strings"
 
 	"underlay-cni/plugin"
@@ -51,24 +50,24 @@ func keyOf(name string) (of, ifName string, ok bool) {
 	return parts[0] + parts[1], parts[2], true
 }
 
-// DelUse plans what DEL does for an attachment that only a further name on the node need tell of. Those in gone end before
-// it.
-func DelUse(r *plugin.Request, name string, gone []string) (*plugin.Plan, error) {
+// DelUse plans what DEL does for an attachment that only a further name on the node need tell of; "" if the node has nothing
+// for it. Those of the same pod that end before it are gone by then.
+func DelUse(r *plugin.Request, name string, gone []plugin.Use) (*plugin.Plan, error) {
 	p := new(plugin.Plan)
-	peer, lost := r.Node.LinkNamed(name)
-	if lost != nil && !errors.Is(lost, routing.ErrNoLink) {
-		return p, lost
-	}
-	var before []string // interfaces of the same pod
-	if peer != nil {
-		for _, other := range gone {
-			if _, ifName, ok := keyOf(other); ok && slices.Contains(peer.AltNames, other) {
-				before = append(before, ifName)
-			}
-		}
+	var before []string
+	for _, other := range gone {
+		before = append(before, other.IfName)
 	}
 	err := leavePod(r, p, before...)
-	if peer != nil {
+	if name == "" {
+		return p, err
+	}
+	peer, lost := r.Node.LinkNamed(name)
+	switch {
+	case errors.Is(lost, routing.ErrNoLink): // and its routes with it
+	case lost != nil:
+		err = errors.Join(err, lost)
+	default:
 		leaveNode(p, r.Node, peer, name)
 	}
 	return p, err

@@ -150,6 +150,12 @@ func (inv *Inventory) In(a *Attachment, path string) bool {
 	return want != nil && got != nil && want.inode == got.inode
 }
 
+// SamePod tells whether two attachments are of one pod, as far as the kernel shows it: they share a host end or a network
+// namespace.
+func (inv *Inventory) SamePod(a, other *Attachment) bool {
+	return a.Link != nil && other.Link != nil && a.Link.Name == other.Link.Name || a.Netns != "" && inv.In(other, a.Netns)
+}
+
 // Network is the configuration of a network: that of the node's conflists, or the one that a runtime has used for the
 // attachment, as Multus does with its own. It is nil if there is neither.
 func (inv *Inventory) Network(a *Attachment) *Network {
