@@ -48,12 +48,12 @@ func TestSideBySide(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w, ours, theirs := bothWorld(t, o)
-			p := w.routed(t, "routed", "net1")
+			p := w.routed(t, "routed", "net2") // veth's pod has the addresses of net1
 			d := decode[diagnosis](t, w.ctl(t, "diagnose", "-o", "json").want(t, statusFine))
 			if len(d.Attachments) != 4 {
 				t.Errorf("%d attachments", len(d.Attachments))
 			}
-			w.ctl(t, "uninstall", "--yes", "--network", "rnet1").want(t, statusFine)
+			w.ctl(t, "uninstall", "--yes", "--network", "rnet2").want(t, statusFine)
 			must(t, w.n1.Check(ours))
 			theirs.IfName = "net1"
 			_, err := w.n1.CNI("check", w.laterNetwork(), theirs)
