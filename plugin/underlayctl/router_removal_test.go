@@ -82,7 +82,7 @@ func TestRouterBeingAdded(t *testing.T) {
 // TestRouterUninstall: everything of router goes, in any state and with each backend; the node, and a pod that lives, are as
 // before the first ADD but for sysctls, a second run finds nothing, and what others have stays.
 func TestRouterUninstall(t *testing.T) {
-	for name, o := range routerShapes() {
+	for name, o := range manyShapes() {
 		for _, state := range []string{"pods live", "unknown", "eth0 is gone", "no host_route", "no host_route, unknown"} {
 			if _, backend := backendShapes[name]; !backend && state != "pods live" {
 				continue

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -81,16 +80,9 @@ func (w *world) altNames(t *testing.T, p *routed) string {
 	return w.rsh(t, p, "ip -d link show dev {peer} | grep altname || true")
 }
 
-// routerShapes are nodes that a plan differs for.
-func routerShapes() map[string]lab.Options {
-	all := map[string]lab.Options{"IPv4": {Stack: lab.OnlyIPv4}, "IPv6": {Stack: lab.OnlyIPv6}}
-	maps.Copy(all, backendShapes)
-	return all
-}
-
 // TestRouterFine: nothing is wrong with what an ADD has left, whatever else is on the node, and diagnose changes nothing.
 func TestRouterFine(t *testing.T) {
-	for name, o := range routerShapes() {
+	for name, o := range manyShapes() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, o)
@@ -113,57 +105,17 @@ func TestRouterFine(t *testing.T) {
 	}
 }
 
-// routerAttach runs the ADD of router alone.
-func (w *world) routerAttach(t *testing.T, c *lab.Conflist, p *lab.Pod) {
-	t.Helper()
-	for _, ip := range p.Result.IPs {
-		ip.Gateway = nil // plan asks the kernel, which does not know one by which there is no default route
-	}
-	request := c.Request("router")
-	request["prevResult"] = p.Result
-	_, err := w.n1.Plugin("router", request, "CNI_COMMAND=ADD", "CNI_CONTAINERID="+p.ContainerID(), "CNI_IFNAME="+p.IfName, "CNI_NETNS="+p.Path())
-	must(t, err)
-}
-
 // TestRouterPlan: a shell that runs the plans of both interfaces leaves the node and the pod as ADD does, and plan itself changes
 // nothing.
 func TestRouterPlan(t *testing.T) {
-	for name, o := range routerShapes() {
+	for name, o := range manyShapes() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, o)
 			p := w.overlaid(t, "a")
 			for _, ifName := range []string{"net1", "net2"} {
-				c := w.routerNetwork(ifName)
-				alone := *c
-				alone.Plugins = c.Plugins[:1]
 				p.IfName = ifName
-				must(t, w.n1.AddTo(&alone, p.Pod))
-				must(t, w.n1.Write(c))
-				node, pod := dump(t, w.n1.Namespace), dump(t, p.Namespace)
-				plan := []string{"--conf", confDir + "/" + c.Name + ".conflist", "--netns", p.Path(), "--container", p.ContainerID(), "--ifname", ifName}
-				script := w.ctl(t, append([]string{"plan"}, plan...)...).want(t, statusFine).stdout
-				same(t, "the node after plan", node, dump(t, w.n1.Namespace))
-				same(t, "the pod after plan", pod, dump(t, p.Namespace))
-				w.script(t, script)
-				d := decode[diagnosis](t, w.ctl(t, append([]string{"diagnose", "-o", "json"}, plan...)...))
-				if len(d.Attachments) != 1 || d.Attachments[0].HostEnd != p.peer {
-					t.Errorf("%d attachments, host end %s, want %s", len(d.Attachments), d.Attachments[0].HostEnd, p.peer)
-				}
-				for _, f := range d.all() { // rules of nftables that are typed lack the digest
-					if f.Verdict == wrong && (!strings.HasSuffix(f.Object, " firewall") || o.Firewall == "iptables") {
-						t.Errorf("after the script of %s: %+v", ifName, f)
-					}
-				}
-				names := w.altNames(t, p)
-				node, pod = dump(t, w.n1.Namespace), dump(t, p.Namespace)
-				w.routerAttach(t, c, p.Pod)
-				same(t, "the node after ADD", node, dump(t, w.n1.Namespace))
-				same(t, "the pod after ADD", pod, dump(t, p.Namespace))
-				if got := w.altNames(t, p); got != names {
-					t.Errorf("the script has made\n%sADD makes\n%s", names, got)
-				}
-				w.ctl(t, append([]string{"diagnose"}, plan...)...).want(t, statusFine)
+				w.planned(t, w.routerNetwork(ifName), p.Pod)
 			}
 		})
 	}

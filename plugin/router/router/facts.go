@@ -2,7 +2,6 @@ package router
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 
 	"underlay-cni/plugin"
@@ -34,7 +33,10 @@ func Facts(r *plugin.Request) (*plugin.Facts, error) {
 		}
 		facts.Walks = append(facts.Walks, plugin.Walk{Name: "a packet to the pod", V6: f.V6, Prefs: []int{prefHost}, Same: a.same})
 		if len(f.overlay.Hijack) > 0 {
-			facts.Settings = append(facts.Settings, a.forwarding(f)...)
+			facts.Settings = append(facts.Settings, underlay.Forwarding(a.node, f.overlay.Hijack[0].Addr())...)
+			if !f.V6 {
+				facts.Settings = append(facts.Settings, &routing.Sysctls{NS: a.node, Dir: underlay.V4Conf + a.peer.Name, Values: routing.Values("forwarding=1")})
+			}
 		}
 	}
 	facts.Oddities = a.lostDefaults()
@@ -46,12 +48,7 @@ func (a *attachment) same(r routing.ListedRule) bool { return looksUp(r, a.confi
 
 // ways are those of one family.
 func (a *attachment) ways(f *family) []plugin.Way {
-	eth, net1 := a.overlay.Name, a.wire.Link.Name
-	// An address for documentation (RFC 5737, RFC 3849) stands for everybody beyond the gateway.
-	outside := netip.AddrFrom4([4]byte{198, 51, 100, 1})
-	if f.V6 {
-		outside = netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 15: 1})
-	}
+	eth, net1, outside := a.overlay.Name, a.wire.Link.Name, underlay.Outside(f.V6)
 	ways := []plugin.Way{
 		{Name: "pod to node", NS: a.pod, Query: routing.Query{To: f.Node(), From: f.Source()}, Dev: eth},
 		{Name: "answers to what came in by the overlay", NS: a.pod, Query: routing.Query{To: outside, From: f.Source(), Mark: underlay.MarkReply}, Dev: eth},
@@ -95,22 +92,6 @@ func (a *attachment) ways(f *family) []plugin.Way {
 		ways = append(ways, plugin.Way{Name: "from the interface's address to the wire", NS: a.pod, Query: routing.Query{To: outside, From: f.Source()}, Dev: net1})
 	}
 	return ways
-}
-
-// forwarding is what the node needs to hand on what the pod sends to what is behind it, and what comes back.
-func (a *attachment) forwarding(f *family) (settings []*routing.Sysctls) {
-	if f.V6 {
-		return []*routing.Sysctls{{NS: a.node, Dir: underlay.V6Conf + "all", Values: routing.Values("forwarding=1")}}
-	}
-	devs := []string{a.peer.Name}
-	// A node that has no way to it now is for whoever makes it.
-	if way, err := a.node.RouteGet(routing.Query{To: f.overlay.Hijack[0].Addr()}); err == nil && way.Dev != a.peer.Name && !way.Local {
-		devs = append(devs, way.Dev)
-	}
-	for _, dev := range devs {
-		settings = append(settings, &routing.Sysctls{NS: a.node, Dir: underlay.V4Conf + dev, Values: routing.Values("forwarding=1")})
-	}
-	return settings
 }
 
 // lostDefaults tells of an overlay without a default route, in main and in the table that its routes have moved to. No plan
