@@ -121,6 +121,47 @@ func TestRouterPlan(t *testing.T) {
 	}
 }
 
+// TestRouterOverlays: an overlay as Calico's, whose next hop is no address of the node, and one that the node does not reach
+// net1 by: nothing is wrong, and what is spoilt is found.
+func TestRouterOverlays(t *testing.T) {
+	const calico = `ip link add cali0 address ee:ee:ee:ee:ee:ee type veth peer name eth0 netns {ns}; ip link set cali0 up; {pod} ip link set eth0 up
+		sysctl -qw net.ipv4.conf.cali0.proxy_arp=1; ip route add 10.244.1.5 dev cali0 scope link; {pod} ip addr add 10.244.1.5/32 dev eth0
+		{pod} ip route add 169.254.1.1 dev eth0 scope link; {pod} ip route add default via 169.254.1.1 dev eth0
+		sysctl -qw net.ipv6.conf.cali0.proxy_ndp=1; ip -6 route add fd00:10:244:1::5 dev cali0
+		{pod} ip addr add fd00:10:244:1::5/128 dev eth0 nodad; {pod} ip -6 route add default via fe80::ecee:eeff:feee:eeee dev eth0`
+	for _, hostRoute := range []bool{true, false} {
+		t.Run(fmt.Sprint("host_route ", hostRoute), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, lab.Options{})
+			p := &routed{w.pod(t, "a"), "cali0"}
+			w.rsh(t, p, strings.ReplaceAll(calico, "{ns}", p.Path()))
+			for _, ifName := range []string{"net1", "net2"} {
+				p.IfName = ifName
+				c := w.routerNetwork(ifName)
+				c.Plugins[1]["host_route"] = hostRoute
+				must(t, w.n1.AddTo(c, p.Pod))
+			}
+			d := decode[diagnosis](t, w.ctl(t, "diagnose", "-o", "json").want(t, statusFine))
+			if len(d.Attachments) != 2 || hostRoute && d.Attachments[0].HostEnd != "cali0" || slices.ContainsFunc(d.Node, func(f finding) bool { return strings.Contains(f.Object, "rule 1000") }) != hostRoute {
+				t.Errorf("got %s", d.show())
+			}
+			node, pod := dump(t, w.n1.Namespace), dump(t, p.Namespace)
+			w.rsh(t, p, "{pod} ip route del 10.240.0.0/12 table 201; {pod} ip -6 rule del pref 512")
+			d = decode[diagnosis](t, w.ctl(t, "diagnose", "-o", "json").want(t, statusFound))
+			d.find(t, wrong, "net1|pod: pod to what is behind the node|dev net1")
+			d.find(t, wrong, "net2|pod: answers to what came in by the overlay|dev net2")
+			w.ctl(t, "diagnose", "--fix")
+			w.ctl(t, "diagnose").want(t, statusFine)
+			same(t, "the node", node, dump(t, w.n1.Namespace))
+			same(t, "the pod", pod, dump(t, p.Namespace))
+			w.ctl(t, "uninstall", "--yes").want(t, statusFine)
+			if out := w.rsh(t, p, "{pod} ip route; {pod} ip -6 route; {pod} ip rule; {pod} ip -d link"); strings.Count(out, "default via") != 2 || strings.Contains(out, "512:") || strings.Contains(out, "router") {
+				t.Error(out)
+			}
+		})
+	}
+}
+
 // TestRouterDiagnose: what is spoilt is found, in the attachment that it belongs to or on the node. --fix repairs what is ours.
 func TestRouterDiagnose(t *testing.T) {
 	for _, test := range []struct {
