@@ -141,7 +141,7 @@ func (a *attachment) lookAtOverlay(*plugin.Request) error {
 
 // lookAtNode reads the node's addresses, and sorts those of both sides by family. A family that one of them does not
 // have is left out.
-func (a *attachment) lookAtNode(*plugin.Request) error {
+func (a *attachment) lookAtNode(r *plugin.Request) error {
 	all, err := underlay.NodeAddresses(a.node)
 	if err != nil {
 		return fmt.Errorf("look at the node: %w", err)
@@ -174,6 +174,11 @@ func (a *attachment) lookAtNode(*plugin.Request) error {
 		if f := a.family(rule.V6); f != nil && !rule.Kernel() {
 			rule.Protocol = unix.RTPROT_KERNEL
 			f.ruled = f.ruled || rule == a.rule(rule.V6)
+		}
+	}
+	if r.Verb == "ADD" || r.Verb == "PLAN" {
+		if err := a.mineAlone(rules); err != nil {
+			return err
 		}
 	}
 	if a.config.RPFilter.SetHost {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 
+	"underlay-cni/conflist"
 	"underlay-cni/plugin"
 	"underlay-cni/plugin/underlay"
 	"underlay-cni/routing"
@@ -23,6 +24,29 @@ func OwnsRule(r routing.ListedRule) bool {
 func looksUp(r routing.ListedRule, table int) bool {
 	r.Pref, r.Protocol = 0, 0
 	return r == routing.ListedRule{V6: r.V6, Table: table, Action: nl.FR_ACT_TO_TBL}
+}
+
+// mineAlone refuses a table of others: with the rule that no pod has brought yet, all packets of the node would take their
+// default route. Once the rule is there, nobody is asked any more.
+func (a *attachment) mineAlone(rules []routing.ListedRule) error {
+	if a.peer == nil || slices.ContainsFunc(rules, func(r routing.ListedRule) bool {
+		return r.Pref == prefHost && looksUp(r, a.config.HostRuleTable)
+	}) {
+		return nil
+	}
+	routes, err := a.node.RoutesIn(a.config.HostRuleTable)
+	if err != nil {
+		return fmt.Errorf("look at the node: %w", err)
+	}
+	for _, r := range routes {
+		if !r.Dst.IsSingleIP() {
+			return &conflist.KeyError{
+				Key: "host_rule_table", Value: fmt.Sprint(a.config.HostRuleTable), Problem: "it has a route of others: " + r.String(),
+				Accepted: "a table that is nobody's",
+			}
+		}
+	}
+	return nil
 }
 
 // A shared is what the attachments of all pods have on the node.
