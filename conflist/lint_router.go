@@ -15,6 +15,9 @@ func (l *linter) lintRouter(p plugin, c *Underlay, before []plugin) {
 			l.advise(p.path+m.key, excerpt(m.raw), "with migrate_route 0 it has no effect; leave it out")
 		}
 	}
+	if c.HostRoute && c.HostRuleTable > DefaultRouteTableStart && c.HostRuleTable != DefaultHostRuleTable {
+		l.advise(p.path+"host_rule_table", decimal(c.HostRuleTable), "may become that of a pod of veth-host, whose tables begin at 256; right only on nodes without such pods: leave it out, or take 251 or 252")
+	}
 	for _, other := range []struct {
 		owner       string
 		first, last int

@@ -139,6 +139,7 @@ func TestLint(t *testing.T) {
 			`plugins[1].host_rule_table: 250: is one of Calico's by default (RouteTableRanges); all packets of the node ask it first: leave it out or take a free one`,
 		}},
 		{"router, a table of Cilium", chain(macvlan, underlayPlugin("router", `, "host_rule_table": 2004`)), []string{
+			`plugins[1].host_rule_table: 2004: may become that of a pod of veth-host, whose tables begin at 256; right only on nodes without such pods: leave it out, or take 251 or 252`,
 			`plugins[1].host_rule_table: 2004: is one of Cilium's (proxy); all packets of the node ask it first: leave it out or take a free one`,
 		}},
 		{"router, a table of nobody", chain(macvlan, underlayPlugin("router", `, "host_rule_table": 251, "overlay_interface": "network0"`)), nil},
