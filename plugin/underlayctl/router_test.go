@@ -320,6 +320,24 @@ func TestRouterTable(t *testing.T) {
 	}
 }
 
+// TestRouterUnknown: of attachments that nobody knows but the node's further names, those whose routes have gone are found; and of
+// routes' names without an attachment --fix takes what they tell of.
+func TestRouterUnknown(t *testing.T) {
+	w := newWorld(t, lab.Options{})
+	p := w.routed(t, "a", "net1")
+	w.rsh(t, p, "rm -r /var/lib/cni/results "+confDir+"/*")
+	w.ctl(t, "diagnose").want(t, statusFine)
+	w.rsh(t, p, "ip route del 10.30.0.2 table 500")
+	d := decode[diagnosis](t, w.ctl(t, "diagnose", "-o", "json").want(t, statusFound))
+	d.find(t, wrong, "node|altname route.|no such route")
+	w.rsh(t, p, noRouterNames)
+	d = decode[diagnosis](t, w.ctl(t, "diagnose", "--fix", "-o", "json").want(t, statusFine))
+	d.find(t, repaired, "node|altname route.|no DEL finds it")
+	if out := w.altNames(t, p) + w.rsh(t, p, "ip route show table 500; ip -6 route show table 500; ip neigh show dev {peer} nud permanent"); out != "" {
+		t.Error(out)
+	}
+}
+
 // TestRouterSameAddress: two pods with one address, of which the node reaches the later.
 func TestRouterSameAddress(t *testing.T) {
 	w := newWorld(t, lab.Options{Stack: lab.OnlyIPv4})
