@@ -135,6 +135,34 @@ func TestLint(t *testing.T) {
 		{"a mac_prefix for ipvlan", chain(`{"type": "ipvlan"}`, underlayPlugin("router", `, "mac_prefix": "0a:1b"`)), []string{
 			`plugins[1].mac_prefix: 0a:1b: an ipvlan has the hardware address of its parent; leave it out`,
 		}},
+		{"router, tables of others", chain(macvlan, underlayPlugin("router", `, "host_rule_table": 250`)), []string{
+			`plugins[1].host_rule_table: 250: is one of Calico's by default (RouteTableRanges); all packets of the node ask it first: leave it out or take a free one`,
+		}},
+		{"router, a table of Cilium", chain(macvlan, underlayPlugin("router", `, "host_rule_table": 2004`)), []string{
+			`plugins[1].host_rule_table: 2004: may become that of a pod of veth-host, whose tables begin at 256; right only on nodes without such pods: leave it out, or take 251 or 252`,
+			`plugins[1].host_rule_table: 2004: is one of Cilium's (proxy); all packets of the node ask it first: leave it out or take a free one`,
+		}},
+		{"router, a table of nobody", chain(macvlan, underlayPlugin("router", `, "host_rule_table": 251, "overlay_interface": "network0"`)), nil},
+		{"router, keys that other keys make idle", chain(macvlan, underlayPlugin("router", `, "host_route": false, "host_rule_table": 7, "migrate_route": 0, "route_table_start": 300`)), []string{
+			`plugins[1].host_rule_table: 7: with host_route false it has no effect; leave it out`,
+			`plugins[1].route_table_start: 300: with migrate_route 0 it has no effect; leave it out`,
+		}},
+		{"router on a later interface", chain(macvlan, underlayPlugin("router", `, "overlay_interface": "net1"`)), []string{
+			`plugins[1].overlay_interface: net1: is what Multus calls an interface beside the first one; the overlay's is eth0, as a rule`,
+		}},
+		{"router in the overlay's chain", chain(`{"type": "calico"}`, `{"type": "portmap"}`, underlayPlugin("router", ``)), []string{
+			`plugins[0].type: calico: is the overlay's plugin; router belongs after that of a later interface, such as macvlan, in a NetworkAttachmentDefinition`,
+		}},
+		{"router first", chain(underlayPlugin("router", ``), bare), []string{
+			`plugins[0].type: router: comes first; put it after the plugin that makes the pod's interface, such as macvlan or ipvlan, in one list`,
+		}},
+		{"router, a table of the kernel", chain(macvlan, underlayPlugin("router", `, "host_rule_table": 254`)), []string{
+			`line 2: plugins[1].host_rule_table: 254: a table of the kernel's own: default, main or local; accepted: a whole number from 1 to 252, or from 256 to 2147483647`,
+		}},
+		{"a hijack twice", chain(macvlan, underlayPlugin("router", `, "additional_hijack_subnet": ["10.241.0.0/16", "172.96.0.10", "10.30.0.0/16"]`)), []string{
+			`plugins[1].additional_hijack_subnet: 10.241.0.0/16: overlaps 10.240.0.0/12 of overlay_hijack_subnet; one is enough, if both are right`,
+			`plugins[1].additional_hijack_subnet: 172.96.0.10/32: overlaps 172.96.0.0/18 of service_hijack_subnet; one is enough, if both are right`,
+		}},
 		{"veth for macvlan private", chain(`{"type": "macvlan", "mode": "private"}`, underlayPlugin("veth", ``)), []string{
 			`plugins[0].mode: private: keeps the pods of one node from each other; write bridge`,
 		}},

@@ -13,6 +13,9 @@ func (l *linter) lintAsUnderlay(p plugin, before []plugin) {
 		return
 	}
 	l.lintUnderlay(p, c)
+	if p.name() == "router" {
+		l.lintRouter(p, c, before)
+	}
 	for _, b := range before {
 		u := underlayOf(b)
 		l.lintMode(u)
@@ -40,6 +43,7 @@ func (l *linter) lintUnderlay(p plugin, c *Underlay) {
 	if len(c.Hijack()) == 0 {
 		l.advise(p.path+"service_hijack_subnet", "[]", "no subnet at all; right only where something in the pod, such as eBPF, takes care of Services")
 	}
+	l.lintTwice(p.path, c)
 	if _, given := c.MACPrefix.Octets(); c.OnlyOpMAC && !given {
 		l.advise(p.path+"only_op_mac", "true", "without mac_prefix it has no effect; leave it out")
 	}
@@ -50,14 +54,7 @@ func (l *linter) lintUnderlay(p plugin, c *Underlay) {
 
 // lintHijack compares with a subnet on the wire. A wider one does no harm: the wire's own is more specific.
 func (l *linter) lintHijack(path string, c *Underlay, subnet netip.Prefix) {
-	for _, list := range []struct {
-		key      string
-		prefixes Prefixes
-	}{
-		{"overlay_hijack_subnet", c.Overlay},
-		{"service_hijack_subnet", c.Service},
-		{"additional_hijack_subnet", Prefixes(c.Additional)},
-	} {
+	for _, list := range c.hijackLists() {
 		for _, one := range list.prefixes {
 			if one.Overlaps(subnet) && one.Bits() >= subnet.Bits() && !one.IsSingleIP() {
 				l.advise(path+list.key, one.String(), "is on the underlay "+subnet.String()+"; pods would look for machines on the wire behind their node")

@@ -14,7 +14,7 @@ import (
 // Installed is a rule set of this package that is there, found by its name: whatever configuration has made it, and with
 // whichever backend. It is a Change: Apply removes it.
 type Installed struct {
-	Owner   string // the plugin: veth-host, or veth
+	Owner   string // the plugin: veth-host, veth or router
 	Network string // "" in a pod, and where iptables does not tell
 	Group   uint32 // of the network, which the chains of iptables are named by; 0 for nftables
 	Holder  string // nftables, or the program that lists it: ip6tables-legacy
@@ -46,12 +46,16 @@ func FindInstalled(ns Namespace) (all []*Installed, err error) {
 	return all, err
 }
 
-// vethTable is the name of veth's table in a pod, and with a dot the prefix of a network's on the node.
-const vethTable = "veth"
+// vethTable is the name of veth's table in a pod, and with a dot the prefix of a network's on the node. Router has a table
+// in pods only.
+const (
+	vethTable   = "veth"
+	routerTable = "router"
+)
 
 // ownerOfTable tells the plugin and the network of a table of nftables by its name; in a pod there is no network.
 func ownerOfTable(name string) (owner, network string, ok bool) {
-	if name == podTable || name == vethTable {
+	if name == podTable || name == vethTable || name == routerTable {
 		return name, "", true
 	}
 	if network, ok = strings.CutPrefix(name, podTable+"-"); ok {
@@ -88,9 +92,9 @@ func (t *tool) save(ns Namespace, n *nfTables, name string) (string, error) {
 }
 
 // chainName is the name of a chain of this package, with its plugin and the group of its network. Those of veth-host never
-// look like those of veth: HOST is no group.
+// look like those of veth: HOST is no group. Router has two, in pods.
 var chainName = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`^(` + podChains + `|VETH)-(?:(\d+)-)?(?:PRE|POD|POST|FWD|OUT)$`)
+	return regexp.MustCompile(`^(?:(` + podChains + `|VETH)-(?:(\d+)-)?(?:PRE|POD|POST|FWD|OUT)|(ROUTER)-(?:PRE|OUT))$`)
 })
 
 // ownerOf is the plugin and the network in the comment of a jump.
@@ -112,7 +116,7 @@ func findChains(ns Namespace, t *tool, n *nfTables) (all []*Installed, err error
 			if match == nil {
 				return nil
 			}
-			k := key{match[1], match[2]}
+			k := key{match[1] + match[3], match[2]}
 			if sets[k] == nil {
 				set := &Installed{Owner: strings.ToLower(k.prefix), Holder: t.String(), ns: ns, tool: t, names: xtableNames, seen: make(seen, len(xtableNames))}
 				_, _ = fmt.Sscan(k.group, &set.Group)

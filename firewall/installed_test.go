@@ -18,8 +18,9 @@ func backends() map[string]Firewall {
 
 // TestFindInstalled: the rule sets of each backend are found, with their network, and removed; others stay.
 func TestFindInstalled(t *testing.T) {
-	const foreign = `nft add table inet vethx; nft add table ip veth-host-x; nft add table ip veth.x; iptables-legacy -t mangle -N VETH-HOSTS
-		iptables-legacy -t nat -N VETH-HOST-x-PRE; iptables-nft -t mangle -N VETH-HOST-PREX`
+	const foreign = `nft add table inet vethx; nft add table ip veth-host-x; nft add table ip veth.x; nft add table inet router.x; nft add table ip router; iptables-legacy -t mangle -N VETH-HOSTS
+		iptables-legacy -t nat -N VETH-HOST-x-PRE; iptables-nft -t mangle -N VETH-HOST-PREX
+		iptables-legacy -t mangle -N ROUTER-1-PRE; iptables-legacy -t filter -N ROUTER-FWD`
 	for name, b := range backends() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -32,6 +33,7 @@ func TestFindInstalled(t *testing.T) {
 			}
 			must(t, b.Pod(ns, pod()).Apply())
 			must(t, b.Replies(ns, Replies{Owner: "veth", By: "veth0", Mark: 0x1000, IPv4: true, IPv6: true}).Apply())
+			must(t, b.Replies(ns, Replies{Owner: "router", By: "eth0", Mark: 0x1000, IPv4: true, IPv6: true}).Apply())
 			before := show()
 			must(t, b.Node(ns, node()).Apply())
 			must(t, b.Node(ns, other).Apply())
@@ -52,6 +54,7 @@ func TestFindInstalled(t *testing.T) {
 			}
 			want := map[string]int{
 				"veth-host " + node().Network: each, "veth-host cni1": each, "veth-host ": each, "veth " + services().Network: each, "veth ": each,
+				"router ": each,
 			}
 			if fmt.Sprint(networks) != fmt.Sprint(want) {
 				t.Errorf("got %v, want %v", networks, want)

@@ -61,6 +61,15 @@ func MarkUsers(ns Namespace, bits uint32) (users []MarkUser, err error) {
 	return users, errors.Join(errs...)
 }
 
+// ServicesMarks are the bits of connections' marks that the rules of Services take on the node: one with iptables, none with
+// nftables.
+func ServicesMarks(services Change) uint32 {
+	if services.Backend() == IPTables {
+		return openedByPod
+	}
+	return 0
+}
+
 // ours reports whether a table or a chain is of this package.
 func ours(tableName, chain string) bool {
 	_, _, table := ownerOfTable(tableName)

@@ -18,7 +18,8 @@ type Table struct {
 	id    int
 	dev   *Link // the owner of a table of a device; nil for a fixed id
 	start int
-	owned bool // the first route of a device's table has been added
+	not   []int // ids that are somebody's though they may be empty
+	owned bool  // the first route of a device's table has been added
 }
 
 // Table names a table by its id.
@@ -26,9 +27,9 @@ func (n *Namespace) Table(id int) *Table { return &Table{NS: n, id: id} }
 
 // DeviceTable names the table of one interface: start plus the interface's index, or the next id that
 // nobody uses. Two interfaces never get the same one, nothing is scanned and nothing is locked; and the
-// table empties itself when the interface goes.
-func (n *Namespace) DeviceTable(start int, dev *Link) *Table {
-	return &Table{NS: n, dev: dev, start: start}
+// table empties itself when the interface goes. Some ids it never gets.
+func (n *Namespace) DeviceTable(start int, dev *Link, not ...int) *Table {
+	return &Table{NS: n, dev: dev, start: start, not: not}
 }
 
 // String is the id, or what a shell would compute it from while the interface does not exist yet.
@@ -55,6 +56,9 @@ func (t *Table) ID() (int, error) {
 // next takes the first id from the given one on that holds no route of another interface.
 func (t *Table) next(id, dev int) (int, error) {
 	for ; ; id++ {
+		if slices.Contains(t.not, id) {
+			continue
+		}
 		taken, err := t.NS.usedByOthers(id, dev)
 		if err != nil {
 			return 0, err

@@ -198,7 +198,7 @@ func (c *call) examine(inv *inventory.Inventory, a *inventory.Attachment, networ
 		return fail(err)
 	}
 	var facts *plugin.Facts
-	if d.Paths, facts, err = s.paths(); err != nil {
+	if d.Paths, facts, err = c.paths(s); err != nil {
 		return fail(err)
 	}
 	return d, facts

@@ -20,7 +20,8 @@ Does what the GC verb of the plugins does, for callers that never call it (Multu
     unless a CNI plugin runs for them at this moment;
   - host ends that do not say whose they are, once their pod is gone.
 
-Attachments of veth that share a host end are judged one by one, and the pair goes with the last of them.
+Attachments of veth that share a host end are judged one by one, and the pair goes with the last of them. Those of router are
+found by the further names of the overlay's interface on the node, which go with it; the rule 1000 that they share stays.
 
 It lists everything with the reason, and what it keeps, and changes nothing unless --yes is given. Where there is no
 --cache-dir at all, only what is provably dead is removed.
@@ -48,8 +49,8 @@ func gc(c *call) error {
 	if err != nil {
 		return err
 	}
-	var gone []string
-	for _, a := range slices.Concat(inv.Attachments, inv.Strays) {
+	var gone []*inventory.Attachment
+	for _, a := range inOrder(inv) {
 		if a.Link == nil || a.Link.Peer == 0 || c.network != "" && c.network != a.Network {
 			continue // not there, or among the dead
 		}
@@ -64,11 +65,15 @@ func gc(c *call) error {
 		if err != nil {
 			return err
 		}
-		gone = append(gone, a.Use)
+		gone = append(gone, a)
 		r.again = func() (bool, string) { return c.judgeAgain(a) }
 		all = append(all, r)
 	}
-	return c.remove(all)
+	idle, err := idleRules(inv.Node)
+	if err != nil {
+		return err
+	}
+	return c.remove(append(all, idle...))
 }
 
 // judgeAgain looks at the node once more: an ADD may have come to its end meanwhile.
@@ -94,6 +99,11 @@ func (c *call) dead(inv *inventory.Inventory) (all []removal, err error) {
 	}
 	if len(networks) == 0 {
 		networks = []string{""} // the rules of interfaces that are gone have no network
+	}
+	if c.network == "" { // of which leftovers tell only a number
+		if all, err = leftovers(inv.Node); err != nil {
+			return nil, err
+		}
 	}
 	seen := map[string]bool{}
 	for _, network := range networks {

@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"underlay-cni/plugin"
+	"underlay-cni/plugin/router/router"
 	"underlay-cni/plugin/underlayctl/inventory"
 	"underlay-cni/plugin/veth-host/vethhost"
 	"underlay-cni/plugin/veth/veth"
@@ -36,8 +37,11 @@ type kind struct {
 	facts    func(*plugin.Request) (*plugin.Facts, error)
 	ownsRule func(routing.ListedRule) bool
 	shows    inventory.Kind
-	// delUse plans the DEL of an attachment that shares its host end, by the further name, after those of others.
-	delUse func(r *plugin.Request, name string, gone []string) (*plugin.Plan, error)
+	// delUse plans the DEL of an attachment that shares its host end, by the further name, after those of the same pod that
+	// are gone by then.
+	delUse func(r *plugin.Request, name string, gone []plugin.Use) (*plugin.Plan, error)
+	// onNode tells what is odd about what the attachments of all pods have on the node.
+	onNode func(node *routing.Namespace, facts []*plugin.Facts, open func(*routing.LinkAttrs) *routing.Namespace) ([]plugin.Oddity, error)
 }
 
 // kinds are the plugins that this command knows.
@@ -51,6 +55,11 @@ func kinds() []kind {
 			Plugin: veth.Plugin(), facts: veth.Facts, ownsRule: veth.OwnsRule,
 			shows:  inventory.Kind{Group: veth.Group, HostEnd: veth.HostEnd, Uses: veth.Uses},
 			delUse: veth.DelUse,
+		},
+		{
+			Plugin: router.Plugin(), facts: router.Facts, ownsRule: router.OwnsRule,
+			shows:  inventory.Kind{HostEnd: router.HostEnd, Uses: router.Uses, InPod: router.InPod},
+			delUse: router.DelUse, onNode: router.OnNode,
 		},
 	}
 }

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"underlay-cni/firewall"
 	"underlay-cni/plugin"
+	"underlay-cni/plugin/underlay"
 	"underlay-cni/plugin/underlayctl/inventory"
 	"underlay-cni/plugin/underlayctl/networkd"
 	"underlay-cni/routing"
@@ -17,8 +20,10 @@ func (c *call) examineNode(inv *inventory.Inventory, chosen []*inventory.Attachm
 	findings := []finding{}
 	seen := map[string]bool{}
 	var marks uint32
+	var called string
 	for _, f := range facts {
 		marks |= f.Marks
+		called = cmp.Or(called, f.MarksAre)
 		for _, setting := range f.Settings {
 			if !seen[setting.String()] {
 				seen[setting.String()] = true
@@ -26,9 +31,14 @@ func (c *call) examineNode(inv *inventory.Inventory, chosen []*inventory.Attachm
 			}
 		}
 	}
+	for _, k := range kinds() {
+		if k.onNode != nil {
+			findings = append(findings, c.onNode(inv, k, facts)...)
+		}
+	}
 	name := plugin.HostEndPrefix + "00000000"
-	if len(chosen) > 0 {
-		name = chosen[0].HostEndName()
+	if i := slices.IndexFunc(chosen, func(a *inventory.Attachment) bool { return plugin.IsHostEnd(a.HostEndName()) }); i >= 0 {
+		name = chosen[i].HostEndName()
 	}
 	findings = append(findings, c.networkd(name)...)
 	programs, err := firewall.ClosedForward(inv.Node)
@@ -41,36 +51,78 @@ func (c *call) examineNode(inv *inventory.Inventory, chosen []*inventory.Attachm
 			Found: program + " has DROP; the row of the firewall of each attachment tells whether pods pass", Verdict: note,
 		})
 	}
-	return append(findings, markUsers(inv.Node, marks)...)
+	return append(findings, markUsers(inv.Node, "", marks, called)...)
 }
 
-// markUsers lists who else uses the bits of the plugins' marks.
-func markUsers(node *routing.Namespace, marks uint32) []finding {
+// onNode is what a plugin's attachments have on the node together.
+func (c *call) onNode(inv *inventory.Inventory, k kind, facts []*plugin.Facts) []finding {
+	odd, err := k.onNode(inv.Node, facts, func(l *routing.LinkAttrs) *routing.Namespace {
+		pod, err := inv.Node.Open(inv.PodOf(l))
+		if err != nil {
+			return nil // nobody has a name for it, or it has gone
+		}
+		return pod
+	})
+	findings := []finding{}
+	if err != nil {
+		findings = append(findings, finding{Object: k.Name, Expected: "what can be read", Found: err.Error(), Verdict: wrong})
+	}
+	for _, o := range odd {
+		findings = append(findings, c.odd(o))
+	}
+	return findings
+}
+
+// odd makes a row of an oddity, and repairs what is ours.
+func (c *call) odd(o plugin.Oddity) finding {
+	f := finding{Object: o.Object, Expected: o.Expected, Found: o.Found, Repair: o.Advice}
+	f.Verdict = map[plugin.Weight]verdict{plugin.Fine: fine, plugin.Note: note, plugin.Risk: risk, plugin.Wrong: wrong}[o.Weight]
+	var lines []string
+	for _, change := range o.Repair {
+		lines = append(lines, change.String())
+	}
+	if len(lines) > 0 {
+		f.Repair = strings.Join(lines, "\n")
+	}
+	for _, change := range o.Repair {
+		if f = c.repair(f, change); c.fix && f.Verdict != repaired {
+			break
+		}
+	}
+	return f
+}
+
+// markUsers lists who else uses the bits of the plugins' marks in a namespace. called is how the configuration calls them;
+// empty where they are fixed.
+func markUsers(ns *routing.Namespace, where string, marks uint32, called string) []finding {
 	findings := []finding{}
 	if marks == 0 {
 		return findings
 	}
-	free := fmt.Sprintf("%#x is ours alone", marks)
-	const advice = "# give one of both other bits: nodePortMark and serviceMark in the conflist, for which pods have to be made again"
-	rules, err := node.Rules()
+	object, free := where+"bits of the mark", fmt.Sprintf("%#x is ours alone", marks)
+	advice := "# give one of both other bits: " + called + " in the conflist, for which pods have to be made again"
+	if called == "" {
+		advice = "# ours are fixed: give the other one other bits"
+	}
+	rules, err := ns.Rules()
 	if err != nil {
-		return append(findings, finding{Object: "bits of the mark", Expected: free, Found: err.Error(), Verdict: wrong})
+		return append(findings, finding{Object: object, Expected: free, Found: err.Error(), Verdict: wrong})
 	}
 	for _, r := range rules {
-		if r.Mask&marks == 0 || owned(r) {
+		if r.Mask&marks == 0 || owned(r) || where != "" && ownedInPod(r) {
 			continue
 		}
 		findings = append(findings, finding{
-			Object: "bits of the mark", Expected: free, Found: "a rule of others: " + r.String(), Verdict: risk,
-			Repair: advice + "\n# or, if nobody needs it: " + deletion(r),
+			Object: object, Expected: free, Found: "a rule of others: " + r.String(), Verdict: risk,
+			Repair: advice + "\n# or, if nobody needs it: " + ns.Command(deletion(r)),
 		})
 	}
-	users, err := firewall.MarkUsers(node, marks)
+	users, err := firewall.MarkUsers(ns, marks)
 	if err != nil {
-		findings = append(findings, finding{Object: "bits of the mark", Expected: free, Found: err.Error(), Verdict: wrong})
+		findings = append(findings, finding{Object: object, Expected: free, Found: err.Error(), Verdict: wrong})
 	}
 	for _, u := range users {
-		f := finding{Object: "bits of the mark", Expected: free, Found: u.String(), Verdict: risk, Repair: advice + "\n" + u.Show}
+		f := finding{Object: object, Expected: free, Found: u.String(), Verdict: risk, Repair: advice + "\n" + ns.Command(u.Show)}
 		switch {
 		case strings.Contains(u.Where, "CNI-HOSTPORT-"), strings.Contains(u.Where, "CNI-DN-"):
 			f.Verdict, f.Found = note, f.Found+": portmap, which works beside ours"
@@ -80,9 +132,14 @@ func markUsers(node *routing.Namespace, marks uint32) []finding {
 		findings = append(findings, f)
 	}
 	if len(findings) == 0 {
-		findings = append(findings, finding{Object: "bits of the mark", Expected: free, Found: "so", Verdict: fine})
+		findings = append(findings, finding{Object: object, Expected: free, Found: "so", Verdict: fine})
 	}
 	return findings
+}
+
+// ownedInPod tells whether a rule of a pod is one of ours: each asks for protocol kernel and a bit of ours.
+func ownedInPod(r routing.ListedRule) bool {
+	return r.Kernel() && r.Pref == underlay.PrefReply && r.Mark == underlay.MarkReply && r.Mask == r.Mark
 }
 
 // networkd tells what systemd-networkd does when it restarts.

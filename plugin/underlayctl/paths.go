@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"underlay-cni/plugin"
@@ -15,7 +16,7 @@ import (
 )
 
 // paths asks the kernel what it does with packets of the attachment.
-func (s *subject) paths() ([]finding, *plugin.Facts, error) {
+func (c *call) paths(s *subject) ([]finding, *plugin.Facts, error) {
 	r, err := s.request("CHECK")
 	if err != nil {
 		return nil, nil, err
@@ -35,14 +36,18 @@ func (s *subject) paths() ([]finding, *plugin.Facts, error) {
 	for _, w := range facts.Walks {
 		findings = append(findings, s.walk(w, rules))
 	}
-	if facts.Marks != 0 { // else the way back is the one by the main table, whatever rp_filter is
+	if facts.MarkedBack {
 		findings = append(findings, s.reversePath(facts.HostEnd))
 	}
 	neighbours, err := s.neighbours(facts)
 	if err != nil {
 		return nil, nil, err
 	}
-	return append(findings, neighbours...), facts, nil
+	findings = append(findings, neighbours...)
+	for _, o := range facts.Oddities {
+		findings = append(findings, c.odd(o))
+	}
+	return append(findings, markUsers(s.pod, "pod: ", facts.PodMarks, "")...), facts, nil
 }
 
 // askWay is `ip route get`.
@@ -86,11 +91,18 @@ func (s *subject) walk(w plugin.Walk, rules []routing.ListedRule) finding {
 		if r.Pref > w.Prefs[len(w.Prefs)-1] {
 			break // what was looked for is not there
 		}
+		mine := s.kind.ownsRule(r)
+		if w.Same != nil {
+			mine = w.Same(r)
+		}
+		if !mine && owned(r) || w.Same != nil && mine && !slices.Contains(w.Prefs, r.Pref) {
+			continue // of another plugin, which works beside this one; or it does the same too early
+		}
 		met = append(met, strconv.Itoa(r.Pref))
 		f.Found = "asks " + strings.Join(met, ", ")
-		if !s.kind.ownsRule(r) {
+		if !mine {
 			f.Verdict, f.Found = wrong, fmt.Sprintf("%s first: %s", f.Found, r)
-			if r.Goto == 0 && !r.IsNop() { // a look-up that may find nothing
+			if r.Action == nl.FR_ACT_TO_TBL { // a look-up that may find nothing
 				f.Verdict = risk
 			}
 			f.Repair = "# it is somebody else's: " + deletion(r)

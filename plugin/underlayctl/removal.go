@@ -69,10 +69,10 @@ func removalOf(object, network, why string, changes ...plugin.Change) removal {
 }
 
 // removalOfAttachment is what the plugin's own DEL does, after those of others that share the host end.
-func removalOfAttachment(inv *inventory.Inventory, a *inventory.Attachment, why string, gone []string) (removal, error) {
+func removalOfAttachment(inv *inventory.Inventory, a *inventory.Attachment, why string, gone []*inventory.Attachment) (removal, error) {
 	r := removalOf("attachment", a.Network, why)
 	r.ContainerID, r.IfName, r.HostEnd, r.Netns = a.ContainerID, a.IfName, a.HostEndName(), a.Netns
-	if a.Use == "" && a.ContainerID == "" { // a stray
+	if a.Link != nil && a.Use == "" && a.ContainerID == "" { // a stray
 		owner := routing.Owner{Alias: a.Link.Alias, Group: a.Link.Group, MAC: a.Link.MAC}
 		r.Object = "host end"
 		rules, err := inv.Node.Rules()
@@ -101,12 +101,18 @@ func removalOfAttachment(inv *inventory.Inventory, a *inventory.Attachment, why 
 		}
 	}
 	k, request := kindOf(a.Kind.Name), plugin.NewRequest("DEL", a.Attachment, config, nil, inv.Node, pod)
-	if a.Use == "" {
+	if a.Use == "" && !a.InPod {
 		r.plan, err = k.Del(request)
 		return r, err
 	}
+	var before []plugin.Use
+	for _, other := range gone {
+		if other.Kind == a.Kind && inv.SamePod(a, other) {
+			before = append(before, plugin.Use{Attachment: other.Attachment, Name: other.Use})
+		}
+	}
 	r.fresh = func() (*plugin.Plan, error) { return k.delUse(request, a.Use, nil) }
-	r.plan, err = k.delUse(request, a.Use, gone)
+	r.plan, err = k.delUse(request, a.Use, before)
 	return r, err
 }
 

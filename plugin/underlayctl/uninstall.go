@@ -8,7 +8,7 @@ import (
 	"underlay-cni/firewall"
 	"underlay-cni/plugin/underlayctl/inventory"
 	"underlay-cni/plugin/underlayctl/networkd"
-	"underlay-cni/plugin/veth/veth"
+	"underlay-cni/plugin/veth-host/vethhost"
 	"underlay-cni/routing"
 )
 
@@ -22,9 +22,13 @@ of nftables and the chains of iptables (both variants, both families), and the f
 systemd-networkd. Pods that live keep their own interface and lose their node. What others have stays, whatever its
 priority or its place. Take the plugin out of the conflists before, or the next pod brings it back.
 
+Of router: on the overlay's interfaces the further names, the routes and the neighbours of which these tell, the rule 1000 that
+all pods share, and in pods that live what DEL takes away there and the table inet router; the overlay's first default route is
+the pod's again. Routes of its table of which no further name tells, as those of the existing plugin, stay and are listed.
+
 With --network only that network; what networks share stays as long as there is another one: rules of the node, and in a pod
-of veth the pair and the firewall's rules. What iptables makes for
-itself the first time it is called, empty tables, stays.
+of veth the pair and the firewall's rules, in one of router the rules for answers. What iptables makes for itself the first
+time it is called, empty tables, stays.
 
 With -o json: as gc.
 
@@ -55,8 +59,8 @@ func uninstall(c *call) error {
 	}
 	var tables []removal
 	for _, set := range sets {
-		if set.InPod() && set.Owner == veth.Plugin().Name {
-			continue // in a pod it would be ours: here it is somebody's who calls his table veth
+		if set.InPod() && set.Owner != vethhost.Plugin().Name {
+			continue // in a pod it would be ours: here it is somebody's who calls his table veth, or router
 		}
 		if c.network != "" && set.Network != c.network && (set.Group == 0 || set.Group != groupOf(set.Owner, c.network)) {
 			others = true
@@ -68,6 +72,13 @@ func uninstall(c *call) error {
 	if err != nil {
 		return err
 	}
+	if c.network == "" { // of which leftovers tell only a number
+		left, err := leftovers(inv.Node)
+		if err != nil {
+			return err
+		}
+		all = append(all, left...)
+	}
 	all = slices.Concat(all, rules, tables)
 	if !others {
 		all = append(all, c.files()...)
@@ -77,9 +88,9 @@ func uninstall(c *call) error {
 
 // attachments are those that go, and whether there are others, that stay.
 func (c *call) attachments(inv *inventory.Inventory) (all []removal, others bool, err error) {
-	var gone []string
-	for _, a := range slices.Concat(inv.Attachments, inv.Strays) {
-		if a.Link == nil {
+	var gone []*inventory.Attachment
+	for _, a := range inOrder(inv) {
+		if !a.There() {
 			continue
 		}
 		if c.network != "" && c.network != a.Network {
@@ -94,7 +105,7 @@ func (c *call) attachments(inv *inventory.Inventory) (all []removal, others bool
 		if err != nil {
 			return nil, false, err
 		}
-		gone = append(gone, a.Use)
+		gone = append(gone, a)
 		all = append(all, r)
 		pod, err := inv.Node.Open(a.Netns)
 		if a.Netns == "" || err != nil || c.stays(inv, a) {
@@ -123,7 +134,7 @@ func (c *call) attachments(inv *inventory.Inventory) (all []removal, others bool
 // stays tells whether another attachment that shares the host end stays.
 func (c *call) stays(inv *inventory.Inventory, a *inventory.Attachment) bool {
 	return slices.ContainsFunc(slices.Concat(inv.Attachments, inv.Strays), func(other *inventory.Attachment) bool {
-		return other.Link != nil && other.Link.Name == a.Link.Name && c.network != "" && c.network != other.Network
+		return other.There() && other.Kind == a.Kind && inv.SamePod(a, other) && c.network != "" && c.network != other.Network
 	})
 }
 
@@ -151,6 +162,11 @@ func (c *call) rules(inv *inventory.Inventory, attachments []removal, others boo
 			all = append(all, removalOf("rules of "+r.Iif, "", "the interface is gone", &routing.NoIif{NS: inv.Node, Pref: r.Pref, Iif: r.Iif}))
 		case !others:
 			all = append(all, removalOf(familyWord(r.V6)+"rule "+r.String(), "", "shared by networks", &routing.NoRule{Rule: r.Rule(inv.Node)}))
+			stay, err := strangers(inv.Node, r)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, stay...)
 		}
 	}
 	return all, nil

@@ -59,6 +59,13 @@ var backendShapes = map[string]lab.Options{
 	"nftables": {}, "iptables-nft": {Firewall: "iptables", IPTables: "nft"}, "iptables-legacy": {Firewall: "iptables", IPTables: "legacy"},
 }
 
+// manyShapes are nodes that a plan differs for.
+func manyShapes() map[string]lab.Options {
+	all := map[string]lab.Options{"IPv4": {Stack: lab.OnlyIPv4}, "IPv6": {Stack: lab.OnlyIPv6}}
+	maps.Copy(all, backendShapes)
+	return all
+}
+
 // TestBothPlugins: on a node with pods of both plugins each is told from the other, whatever of an ADD was killed.
 func TestBothPlugins(t *testing.T) {
 	for name, script := range map[string]string{
@@ -143,55 +150,63 @@ func TestVethUninstallScript(t *testing.T) {
 	w.uninstallByHand(t)
 }
 
-// vethAttach runs the ADD of veth alone.
-func (w *world) vethAttach(t *testing.T, c *lab.Conflist, p *lab.Pod) {
+// attachTo runs the ADD of a network's second plugin alone.
+func (w *world) attachTo(t *testing.T, c *lab.Conflist, p *lab.Pod) {
 	t.Helper()
-	if p.IfName == "net1" {
+	if p.IfName != "net0" {
 		for _, ip := range p.Result.IPs {
 			ip.Gateway = nil // plan asks the kernel, which does not know one by which there is no default route
 		}
 	}
-	request := c.Request("veth")
+	typ, _ := c.Plugins[1]["type"].(string)
+	request := c.Request(typ)
 	request["prevResult"] = p.Result
-	_, err := w.n1.Plugin("veth", request, "CNI_COMMAND=ADD", "CNI_CONTAINERID="+p.ContainerID(), "CNI_IFNAME="+p.IfName, "CNI_NETNS="+p.Path())
+	_, err := w.n1.Plugin(typ, request, "CNI_COMMAND=ADD", "CNI_CONTAINERID="+p.ContainerID(), "CNI_IFNAME="+p.IfName, "CNI_NETNS="+p.Path())
 	must(t, err)
+}
+
+// planned makes an interface of a pod and attaches it by the script that plan prints: plan itself changes nothing, and ADD has
+// nothing to do any more.
+func (w *world) planned(t *testing.T, c *lab.Conflist, p *lab.Pod) {
+	t.Helper()
+	alone := *c
+	alone.Plugins = c.Plugins[:1]
+	must(t, w.n1.AddTo(&alone, p))
+	must(t, w.n1.Write(c))
+	node, pod := dump(t, w.n1.Namespace), dump(t, p.Namespace)
+	plan := []string{"--conf", confDir + "/" + c.Name + ".conflist", "--netns", p.Path(), "--container", p.ContainerID(), "--ifname", p.IfName}
+	script := w.ctl(t, append([]string{"plan"}, plan...)...).want(t, statusFine).stdout
+	same(t, "the node after plan", node, dump(t, w.n1.Namespace))
+	same(t, "the pod after plan", pod, dump(t, p.Namespace))
+	w.script(t, script)
+	d := decode[diagnosis](t, w.ctl(t, append([]string{"diagnose", "-o", "json"}, plan...)...))
+	for _, f := range d.all() { // rules of nftables that are typed lack the digest
+		if f.Verdict == wrong && (!strings.HasSuffix(f.Object, " firewall") || w.Options.Firewall == "iptables") {
+			t.Errorf("after the script of %s: %+v", p.IfName, f)
+		}
+	}
+	const names = "{ {pod} ip -d link; ip -d link; } | grep altname || true"
+	node, pod, before := dump(t, w.n1.Namespace), dump(t, p.Namespace), w.sh(t, p, names)
+	w.attachTo(t, c, p)
+	same(t, "the node after ADD", node, dump(t, w.n1.Namespace))
+	same(t, "the pod after ADD", pod, dump(t, p.Namespace))
+	if got := w.sh(t, p, names); got != before {
+		t.Errorf("the script has made\n%sADD makes\n%s", before, got)
+	}
+	w.ctl(t, append([]string{"diagnose"}, plan...)...).want(t, statusFine)
 }
 
 // TestVethPlan: a shell that runs the plans of both interfaces leaves the node and the pod as ADD does, and plan itself changes
 // nothing.
 func TestVethPlan(t *testing.T) {
-	nodes := map[string]lab.Options{"IPv4": {Stack: lab.OnlyIPv4}, "IPv6": {Stack: lab.OnlyIPv6}}
-	maps.Copy(nodes, backendShapes)
-	for name, o := range nodes {
+	for name, o := range manyShapes() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, o)
 			p := w.pod(t, "a")
-			var script string
-			networks := []*lab.Conflist{w.vethNetwork("vnet"), w.laterNetwork()}
-			for i, c := range networks {
-				alone := *c
-				alone.Plugins = c.Plugins[:1]
+			for i, c := range []*lab.Conflist{w.vethNetwork("vnet"), w.laterNetwork()} {
 				p.IfName = fmt.Sprintf("net%d", i)
-				must(t, w.n1.AddTo(&alone, p))
-				must(t, w.n1.Write(c))
-				node, pod := dump(t, w.n1.Namespace), dump(t, p.Namespace)
-				plan := []string{"--conf", confDir + "/" + c.Name + ".conflist", "--netns", p.Path(), "--container", p.ContainerID(), "--ifname", p.IfName}
-				script = w.ctl(t, append([]string{"plan"}, plan...)...).want(t, statusFine).stdout
-				same(t, "the node after plan", node, dump(t, w.n1.Namespace))
-				same(t, "the pod after plan", pod, dump(t, p.Namespace))
-				w.script(t, script)
-				d := decode[diagnosis](t, w.ctl(t, append([]string{"diagnose", "-o", "json"}, plan...)...))
-				for _, f := range d.all() { // rules of nftables that are typed lack the digest
-					if f.Verdict == wrong && (!strings.HasSuffix(f.Object, " firewall") || o.Firewall == "iptables") {
-						t.Errorf("after the script of %s: %+v", p.IfName, f)
-					}
-				}
-				node, pod = dump(t, w.n1.Namespace), dump(t, p.Namespace)
-				w.vethAttach(t, c, p)
-				same(t, "the node after ADD", node, dump(t, w.n1.Namespace))
-				same(t, "the pod after ADD", pod, dump(t, p.Namespace))
-				w.ctl(t, append([]string{"diagnose"}, plan...)...).want(t, statusFine)
+				w.planned(t, c, p)
 			}
 		})
 	}

@@ -22,7 +22,7 @@ var bin string
 
 func TestMain(m *testing.M) {
 	var err error
-	if bin, err = build(".", "../veth-host", "../veth"); err != nil {
+	if bin, err = build(".", "../veth-host", "../veth", "../router"); err != nil {
 		fmt.Fprintln(os.Stderr, "build the binaries:", err)
 		os.Exit(1)
 	}

@@ -114,7 +114,7 @@ func (a *attachment) lookAtOverlay(*plugin.Request) error {
 
 // lookAtNode reads the node's addresses, and sorts those of both sides by family. A family that one of them does not
 // have is left out.
-func (a *attachment) lookAtNode(*plugin.Request) error {
+func (a *attachment) lookAtNode(r *plugin.Request) error {
 	all, err := underlay.NodeAddresses(a.node)
 	if err != nil {
 		return fmt.Errorf("look at the node: %w", err)
@@ -143,15 +143,43 @@ func (a *attachment) lookAtNode(*plugin.Request) error {
 	if err != nil {
 		return fmt.Errorf("look at the node: %w", err)
 	}
-	for _, f := range a.families {
-		want := routing.ListedRule{V6: f.V6, Pref: prefHost, Table: a.config.HostRuleTable, Action: nl.FR_ACT_TO_TBL}
-		f.ruled = slices.ContainsFunc(rules, func(rule routing.ListedRule) bool {
-			want.Protocol = rule.Protocol
-			return rule == want && !rule.Kernel()
-		})
+	if err := a.lookAtRules(rules, r.Verb); err != nil {
+		return err
 	}
 	a.rpFilter, err = underlay.LookAtRPFilter(a.node, a.config.RPFilter)
 	return err
+}
+
+// lookAtRules tells which of the node's rules for the routes to pods are somebody else's, and refuses a table of others: with the
+// rule that no pod has brought yet, all packets of the node would take their default route. Once the rule is there, nobody is
+// asked any more.
+func (a *attachment) lookAtRules(rules []routing.ListedRule, verb string) error {
+	there := func(r routing.ListedRule) bool { return r.Pref == prefHost && looksUp(r, a.config.HostRuleTable) }
+	for _, f := range a.families {
+		f.ruled = slices.ContainsFunc(rules, func(r routing.ListedRule) bool { return there(r) && r.V6 == f.V6 && !r.Kernel() })
+	}
+	if a.peer == nil || verb == "CHECK" || slices.ContainsFunc(rules, there) {
+		return nil
+	}
+	routes, err := a.node.RoutesIn(a.config.HostRuleTable)
+	if err != nil {
+		return fmt.Errorf("look at the node: %w", err)
+	}
+	for _, r := range routes {
+		if !r.Dst.IsSingleIP() {
+			return &conflist.KeyError{
+				Key: "host_rule_table", Value: fmt.Sprint(a.config.HostRuleTable), Problem: "it has a route of others: " + r.String(),
+				Accepted: "a table that is nobody's",
+			}
+		}
+	}
+	return nil
+}
+
+// looksUp tells a rule that has every packet look up a table.
+func looksUp(r routing.ListedRule, table int) bool {
+	r.Pref, r.Protocol = 0, 0
+	return r == routing.ListedRule{V6: r.V6, Table: table, Action: nl.FR_ACT_TO_TBL}
 }
 
 // lookAtNodes gives the family the node's addresses. The pod's next hop comes first, and is the same for all of its

@@ -17,15 +17,16 @@ type end struct {
 	others []string // still attached
 	rules  []*routing.Rule
 	addrs  map[netip.Addr]string // the interface of each of the pod's addresses
+	gone   []string              // interfaces that end before this one
 }
 
 // leavePod takes away what the attachment has in a pod that is still there. The interface before gets back its place in
-// the main table. With the last attachment all of ours goes.
-func leavePod(r *plugin.Request, p *plugin.Plan) error {
+// the main table. With the last attachment all of ours goes. Those of some interfaces have gone by then.
+func leavePod(r *plugin.Request, p *plugin.Plan, gone ...string) error {
 	if r.Pod == nil {
 		return nil
 	}
-	e := &end{Request: r, addrs: map[netip.Addr]string{}}
+	e := &end{Request: r, addrs: map[netip.Addr]string{}, gone: gone}
 	err := e.look()
 	if err == nil {
 		err = e.leave(p)
@@ -43,7 +44,7 @@ func (e *end) look() (err error) {
 	names := make(map[int]string)
 	for _, l := range e.links {
 		names[l.Index] = l.Name
-		if attached(l) && l.Name != e.IfName {
+		if attached(l) && l.Name != e.IfName && !slices.Contains(e.gone, l.Name) {
 			e.others = append(e.others, l.Name)
 		}
 	}
@@ -54,6 +55,7 @@ func (e *end) look() (err error) {
 	if err == nil {
 		e.rules, err = e.Pod.Froms(underlay.PrefFrom)
 	}
+	e.rules = slices.DeleteFunc(e.rules, func(rule *routing.Rule) bool { return slices.Contains(e.gone, e.addrs[rule.From.Addr()]) })
 	return err
 }
 

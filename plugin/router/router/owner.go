@@ -66,17 +66,22 @@ func claims(l *routing.LinkAttrs, key string) (all []claim) {
 	return all
 }
 
+// end takes away what a claim stands for, and then the claim.
+func (c claim) end(peer *routing.Link) []plugin.Change {
+	return []plugin.Change{
+		&routing.NoRoute{Route: hostRoute(peer.NS, c.table, c.addr, peer)},
+		&routing.NoNeigh{Neigh: &routing.Neigh{Addr: c.addr, Dev: peer}},
+		&routing.NoAltName{AltName: &routing.AltName{Link: peer, Name: c.name}},
+	}
+}
+
 // leaveNode takes away what an attachment has on the node, by the peer that has its names; the name by which a DEL finds
 // the others goes last.
 func leaveNode(p *plugin.Plan, node *routing.Namespace, l *routing.LinkAttrs, name string) {
 	peer := node.Link(l.Name)
 	parts := strings.SplitAfterN(strings.TrimPrefix(name, ofAttachment), ".", 3)
 	for _, c := range claims(l, parts[0]+parts[1]) {
-		p.Add(
-			&routing.NoRoute{Route: hostRoute(node, c.table, c.addr, peer)},
-			&routing.NoNeigh{Neigh: &routing.Neigh{Addr: c.addr, Dev: peer}},
-			&routing.NoAltName{AltName: &routing.AltName{Link: peer, Name: c.name}},
-		)
+		p.Add(c.end(peer)...)
 	}
 	p.Add(&routing.NoAltName{AltName: &routing.AltName{Link: peer, Name: name}})
 }

@@ -20,8 +20,7 @@ func (a *attachment) plan() *plugin.Plan {
 		return &p
 	}
 	a.names(&p)
-	a.rpFilter.OfNode(&p, a.node)
-	underlay.PodSysctls(&p, a.wire.Link, a.overlay, a.rpFilter, a.has(true))
+	a.sysctls(&p)
 	if a.peer != nil { // without host_route the node stays as the overlay has made it
 		a.setupNeighborhood(&p)
 		a.addChainedIPRoute(&p)
@@ -46,11 +45,18 @@ func (a *attachment) names(p *plugin.Plan) {
 	}
 }
 
-// setupNeighborhood: the node's addresses in the pod, and the pod's new ones on the node.
-func (a *attachment) setupNeighborhood(p *plugin.Plan) {
-	if a.has(true) {
+// sysctls touches of the node what it cannot do without, unless rp_filter asks for more. The node's come first: in a process
+// that runs out of descriptors between the two, those of the pod could not be undone.
+func (a *attachment) sysctls(p *plugin.Plan) {
+	a.rpFilter.OfNode(p, a.node)
+	if a.peer != nil && a.has(true) {
 		underlay.EnableIPv6(p, a.peer)
 	}
+	underlay.PodSysctls(p, a.wire.Link, a.overlay, a.rpFilter, a.has(true))
+}
+
+// setupNeighborhood: the node's addresses in the pod, and the pod's new ones on the node.
+func (a *attachment) setupNeighborhood(p *plugin.Plan) {
 	for _, f := range a.families {
 		f.overlay.Neighbours(p, a.overlay, a.peerMAC, true)
 		for _, addr := range f.Pods {

@@ -1,7 +1,6 @@
 package router
 
 import (
-	"errors"
 	"net/netip"
 	"slices"
 
@@ -35,18 +34,7 @@ func attach(r *plugin.Request) (*plugin.Plan, error) {
 // del plans the end of the attachment: on the node from its three names alone, and in the pod while that is there.
 func del(r *plugin.Request) (*plugin.Plan, error) {
 	_, _ = underlay.Decode(r, conflist.DecodeRouter) // for the log: a DEL works with any configuration
-	p := new(plugin.Plan)
-	err := leavePod(r, p)
-	name := hostName(r.Attachment)
-	peer, lost := r.Node.LinkNamed(name)
-	switch {
-	case errors.Is(lost, routing.ErrNoLink): // and its routes with it
-	case lost != nil:
-		err = errors.Join(err, lost)
-	default:
-		leaveNode(p, r.Node, peer, name)
-	}
-	return p, err
+	return DelUse(r, hostName(r.Attachment), nil)
 }
 
 // gc plans the removal of what belongs to the network and to no valid attachment. Without a list there is nothing to do:

@@ -36,12 +36,16 @@ func (p Places) types() (names []string) {
 // A Kind is a plugin, and how a host end shows that it is one of its. The names of all host ends look the same.
 type Kind struct {
 	Name string
-	// Group is the interface group of a network's host ends, which no two plugins have in common.
+	// Group is the interface group of a network's host ends, which no two plugins have in common; nil for a plugin that
+	// makes none.
 	Group func(network string) uint32
-	// HostEnd is the name of the host end that an attachment makes.
+	// HostEnd is the name of the host end that an attachment makes, or a further name of the one that it uses.
 	HostEnd func(plugin.Attachment) string
 	// Uses are the attachments that share a host end, by its further names; nil for a plugin that makes one for each.
 	Uses func(l *routing.LinkAttrs, known []plugin.Attachment) []plugin.Use
+	// InPod tells whether an interface of a pod says that it is attached; nil for a plugin whose attachments all have a
+	// host end. With one, the host ends are other plugins', of whatever name.
+	InPod func(*routing.LinkAttrs) bool
 }
 
 // An Inventory is what there is at the moment of Take.
@@ -59,6 +63,7 @@ type Inventory struct {
 
 	namespaces *namespaces
 	kinds      []*Kind
+	containers []string // that runtimes know, whatever their networks
 }
 
 // An Attachment is a pod's interface and what is known about it.
@@ -70,7 +75,11 @@ type Attachment struct {
 	Cached *Cached            // what a runtime keeps; nil: none does
 	Netns  string             // path of the pod's network namespace; "": nobody has a name for it
 	Lives  bool               // a process is in that namespace
+	InPod  bool               // an interface of the pod says that it is attached
 }
+
+// There tells whether the kernel has anything of the attachment.
+func (a *Attachment) There() bool { return a.Link != nil || a.InPod }
 
 // String is network/containerID/ifname, as the alias of the host end. What is not known is a question mark.
 func (a *Attachment) String() string {
@@ -86,6 +95,14 @@ func (a *Attachment) HostEndName() string {
 	return a.Kind.HostEnd(a.Attachment)
 }
 
+// HostEndLink is the name of the host end that is there; "" if there is none.
+func (a *Attachment) HostEndLink() string {
+	if a.Link == nil {
+		return ""
+	}
+	return a.Link.Name
+}
+
 // Take looks at the node. Conflists and results that cannot be read are passed over, and named in the error, which does
 // not make the inventory useless.
 func Take(node *routing.Namespace, p Places) (*Inventory, error) {
@@ -96,8 +113,8 @@ func Take(node *routing.Namespace, p Places) (*Inventory, error) {
 	errs = append(errs, err)
 	var cached []*Cached
 	for _, dir := range p.CacheDirs {
-		c, err := readCache(dir, types)
-		cached, errs = append(cached, c...), append(errs, err)
+		c, containers, err := readCache(dir, types)
+		cached, inv.containers, errs = append(cached, c...), append(inv.containers, containers...), append(errs, err)
 		if _, err := os.Stat(filepath.Join(dir, "results")); err == nil {
 			inv.HasCache = true
 		}
@@ -107,6 +124,7 @@ func Take(node *routing.Namespace, p Places) (*Inventory, error) {
 	}
 	err = inv.takeLinks(cached)
 	inv.addCached(cached)
+	inv.takePods()
 	slices.SortFunc(inv.Attachments, func(a, b *Attachment) int { return cmp.Compare(a.String(), b.String()) })
 	return inv, errors.Join(append(errs, err)...)
 }
@@ -130,6 +148,12 @@ func (inv *Inventory) addCached(cached []*Cached) {
 func (inv *Inventory) In(a *Attachment, path string) bool {
 	want, got := inv.namespaces.at(path), inv.namespaces.at(a.Netns)
 	return want != nil && got != nil && want.inode == got.inode
+}
+
+// SamePod tells whether two attachments are of one pod, as far as the kernel shows it: they share a host end or a network
+// namespace.
+func (inv *Inventory) SamePod(a, other *Attachment) bool {
+	return a.Link != nil && other.Link != nil && a.Link.Name == other.Link.Name || a.Netns != "" && inv.In(other, a.Netns)
 }
 
 // Network is the configuration of a network: that of the node's conflists, or the one that a runtime has used for the
@@ -164,7 +188,9 @@ func (*Inventory) BeingAdded(a *Attachment) bool {
 	return slices.ContainsFunc(runningPlugins(), func(running plugin.Attachment) bool {
 		running.Network = a.Network
 		end := a.Kind.HostEnd(running)
-		return end == a.HostEndName() || running == a.Attachment || strings.HasPrefix(a.Use, end+".")
+		// Without the network's name, what a link tells of an attachment cannot be compared with its name.
+		unknown := a.Kind.InPod != nil && a.Network == "" && running.IfName == a.IfName
+		return unknown || end == a.HostEndName() || running == a.Attachment || end == a.Use || strings.HasPrefix(a.Use, end+".")
 	})
 }
 

@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"slices"
 	"strings"
 
 	"underlay-cni/plugin"
@@ -10,14 +11,16 @@ import (
 // takeLinks finds the host ends, by the form of their name and by what else they show: further names that stand for
 // attachments, or a group that stands for a network of one of the plugins.
 func (inv *Inventory) takeLinks(cached []*Cached) error {
-	links, err := inv.Node.Links(func(l *routing.LinkAttrs) bool { return l.Kind == "veth" && plugin.IsHostEnd(l.Name) })
+	links, err := inv.Node.Links(func(l *routing.LinkAttrs) bool {
+		return l.Kind == "veth" && (plugin.IsHostEnd(l.Name) || len(l.AltNames) > 0)
+	})
 	if err != nil {
 		return err
 	}
 	known := inv.known(cached, links)
 	groups := inv.groups(known)
 	for _, l := range links {
-		if inv.takeUses(l, known) || l.Group == 0 {
+		if inv.takeUses(l, known) || l.Group == 0 || !plugin.IsHostEnd(l.Name) {
 			continue
 		}
 		is, ours := groups[l.Group]
@@ -32,14 +35,14 @@ func (inv *Inventory) takeLinks(cached []*Cached) error {
 	return nil
 }
 
-// takeUses takes the attachments that share a host end.
-func (inv *Inventory) takeUses(l *routing.LinkAttrs, known []plugin.Attachment) (some bool) {
+// takeUses takes the attachments that share a host end. Some of them may have made it.
+func (inv *Inventory) takeUses(l *routing.LinkAttrs, known []plugin.Attachment) (made bool) {
 	for _, k := range inv.kinds {
-		if k.Uses == nil {
+		if k.Uses == nil || k.InPod == nil && !plugin.IsHostEnd(l.Name) {
 			continue
 		}
 		for _, use := range k.Uses(l, known) {
-			some = true
+			made = made || k.InPod == nil
 			a := inv.attachment(Attachment{Attachment: use.Attachment, Kind: k, Use: use.Name}, l)
 			if a.Network == "" || a.ContainerID == "" {
 				inv.Strays = append(inv.Strays, a)
@@ -48,13 +51,64 @@ func (inv *Inventory) takeUses(l *routing.LinkAttrs, known []plugin.Attachment) 
 			}
 		}
 	}
-	return some
+	return made
 }
 
-// known are the attachments and the networks that conflists, runtimes and aliases name.
+// takePods asks the pods whose interface says that it is attached. Where the node has nothing for an attachment, its pod may
+// be all that tells of it.
+func (inv *Inventory) takePods() {
+	for _, ns := range inv.namespaces.byID { // those that are connected with this node: others are another node's
+		pod, err := inv.Node.Open(ns.path)
+		if err != nil {
+			continue // it has gone
+		}
+		if !pod.Same(inv.Node) {
+			for _, k := range inv.kinds {
+				inv.takePod(k, ns, pod)
+			}
+		}
+		pod.Close()
+	}
+}
+
+func (inv *Inventory) takePod(k *Kind, ns *namespace, pod *routing.Namespace) {
+	if k.InPod == nil {
+		return
+	}
+	links, err := pod.Links(k.InPod)
+	if err != nil {
+		return // it has gone
+	}
+	for _, l := range links {
+		known := false
+		for _, a := range slices.Concat(inv.Attachments, inv.Strays) {
+			if a.Kind == k && a.IfName == l.Name && inv.In(a, ns.path) {
+				known, a.InPod = true, true
+			}
+		}
+		if !known {
+			inv.Strays = append(inv.Strays, &Attachment{
+				Attachment: plugin.Attachment{IfName: l.Name}, Kind: k, Netns: ns.path, Lives: ns.inhabited, InPod: true,
+			})
+		}
+	}
+}
+
+// PodOf is the path of the network namespace that the other end of a link is in; "" if nobody has a name for it.
+func (inv *Inventory) PodOf(l *routing.LinkAttrs) string {
+	if ns := inv.namespaces.byID[l.NSID]; ns != nil && l.NSID >= 0 {
+		return ns.path
+	}
+	return ""
+}
+
+// known are the attachments, the networks and the containers that conflists, runtimes and aliases name.
 func (inv *Inventory) known(cached []*Cached, links []*routing.LinkAttrs) (all []plugin.Attachment) {
 	for name := range inv.Networks {
 		all = append(all, plugin.Attachment{Network: name})
+	}
+	for _, id := range inv.containers {
+		all = append(all, plugin.Attachment{ContainerID: id})
 	}
 	for _, l := range links {
 		if a, ok := named(l); ok {
@@ -72,7 +126,9 @@ func (inv *Inventory) groups(known []plugin.Attachment) map[uint32]Attachment {
 	groups := map[uint32]Attachment{}
 	for _, a := range known {
 		for _, k := range inv.kinds {
-			groups[k.Group(a.Network)] = Attachment{Attachment: plugin.Attachment{Network: a.Network}, Kind: k}
+			if k.Group != nil && a.Network != "" {
+				groups[k.Group(a.Network)] = Attachment{Attachment: plugin.Attachment{Network: a.Network}, Kind: k}
+			}
 		}
 	}
 	return groups

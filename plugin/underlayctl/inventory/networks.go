@@ -137,13 +137,15 @@ type Cached struct {
 	dir     string
 }
 
-// readCache reads those results of a runtime whose chain had one of the plugins. No directory: no results.
-func readCache(dir string, types []string) (all []*Cached, err error) {
+// readCache reads those results of a runtime whose chain had one of the plugins, and the ids of all containers. No directory: no
+// results.
+func readCache(dir string, types []string) (all []*Cached, containers []string, err error) {
 	found, err := libcni.NewCNIConfigWithCacheDir(nil, dir, nil).GetCachedAttachments("")
 	if err != nil {
-		return nil, fmt.Errorf("read the results in %s: %w", filepath.Join(dir, "results"), err)
+		return nil, nil, fmt.Errorf("read the results in %s: %w", filepath.Join(dir, "results"), err)
 	}
 	for _, f := range found {
+		containers = append(containers, f.ContainerID)
 		n, err := parseNetwork(f.Config)
 		if err != nil || n.Type(types) == "" {
 			continue // of others
@@ -152,7 +154,7 @@ func readCache(dir string, types []string) (all []*Cached, err error) {
 			Attachment: plugin.Attachment{Network: f.Network, ContainerID: f.ContainerID, IfName: f.IfName}, Network: n, Netns: f.NetNS, dir: dir,
 		})
 	}
-	return all, nil
+	return all, containers, nil
 }
 
 // result is the one that the runtime keeps.

@@ -110,7 +110,8 @@ func look(r *plugin.Request) (*attachment, error) {
 		hostEnd: r.Node.Link(r.HostEnd()), podEnd: r.Pod.Link(config.ContainerInterface),
 	}
 	_, a.podMAC = r.MACs()
-	a.podTable = r.Node.DeviceTable(config.RouteTableStart, a.hostEnd)
+	// Router's table is empty while it has no pod, and all packets of the node ask it first.
+	a.podTable = r.Node.DeviceTable(config.RouteTableStart, a.hostEnd, conflist.DefaultHostRuleTable)
 	if a.eth, err = r.PodLink(); err != nil {
 		return nil, err
 	}

@@ -14,7 +14,9 @@ func Facts(r *plugin.Request) (*plugin.Facts, error) {
 		return nil, err
 	}
 	main, service := uint32(a.config.NodePortMark), uint32(a.config.ServiceMark)
-	facts := &plugin.Facts{Marks: main | service, HostEnd: a.hostEnd, PodEnd: a.podEnd}
+	facts := &plugin.Facts{
+		Marks: main | service, MarksAre: "nodePortMark and serviceMark", MarkedBack: true, HostEnd: a.hostEnd, PodEnd: a.podEnd,
+	}
 	for _, f := range a.families {
 		facts.Ways = append(facts.Ways, a.ways(f)...)
 		facts.Walks = append(

@@ -1,16 +1,16 @@
 package veth
 
 import (
-	"net/netip"
 	"slices"
 
+	"underlay-cni/firewall"
 	"underlay-cni/plugin"
 	"underlay-cni/plugin/underlay"
 	"underlay-cni/routing"
 )
 
 // Facts are what an attachment relies on beside its plan, of a request as for CHECK. The plugin has no rules on the node, so
-// there is no walk through them; and of marks it takes none there that the pod's packets need.
+// there is no walk through them; and of marks it takes none there but with iptables.
 func Facts(r *plugin.Request) (*plugin.Facts, error) {
 	a, err := look(r)
 	if err != nil {
@@ -20,21 +20,13 @@ func Facts(r *plugin.Request) (*plugin.Facts, error) {
 	if underlay.OnlyMAC(a.config) {
 		return facts, nil
 	}
+	facts.PodMarks = underlay.MarkReply
+	facts.Marks = firewall.ServicesMarks(a.firewall.Services(a.node, services(a.network, a.config, a.nodeAddrs)))
 	for _, f := range a.families {
 		facts.Ways = append(facts.Ways, a.ways(f)...)
-		if len(f.Hijack) == 0 {
-			continue // the node need not forward for the pod
+		if len(f.Hijack) > 0 { // else the node need not forward for the pod
+			facts.Settings = append(facts.Settings, underlay.Forwarding(a.node, f.Hijack[0].Addr())...)
 		}
-		// What is behind the node comes back by the interface that it went out by.
-		dir := routing.V6Conf + "all"
-		if !f.V6 {
-			way, err := a.node.RouteGet(routing.Query{To: f.Hijack[0].Addr()})
-			if err != nil {
-				continue // the node has no way to it now, which is for whoever makes it
-			}
-			dir = routing.V4Conf + way.Dev
-		}
-		facts.Settings = append(facts.Settings, &routing.Sysctls{NS: a.node, Dir: dir, Values: routing.Values("forwarding=1")})
 	}
 	return facts, nil
 }
@@ -50,11 +42,7 @@ func (a *attachment) ways(f *family) []plugin.Way {
 			Name: "pod to what is behind the node", NS: a.pod, Query: routing.Query{To: f.Hijack[0].Addr(), From: f.Source()}, Dev: podEnd,
 		})
 	}
-	// An address for documentation (RFC 5737, RFC 3849) stands for everybody beyond the gateway.
-	outside := netip.AddrFrom4([4]byte{198, 51, 100, 1})
-	if f.V6 {
-		outside = netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 15: 1})
-	}
+	outside := underlay.Outside(f.V6)
 	ways = append(ways, plugin.Way{
 		Name: "answers to what came in by the node", NS: a.pod, Query: routing.Query{To: outside, From: f.Source(), Mark: underlay.MarkReply}, Dev: podEnd,
 	})

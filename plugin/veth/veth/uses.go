@@ -37,7 +37,7 @@ func Uses(l *routing.LinkAttrs, known []plugin.Attachment) (uses []plugin.Use) {
 
 // DelUse plans what DEL does for an attachment that only the further name of its host end need tell of. The uses in gone end
 // before it; a host end that does not have the name, or is gone, is none of it any more.
-func DelUse(r *plugin.Request, name string, gone []string) (*plugin.Plan, error) {
+func DelUse(r *plugin.Request, name string, gone []plugin.Use) (*plugin.Plan, error) {
 	p := new(plugin.Plan)
 	host, err := hostOf(r.Node, name)
 	if err != nil || host == nil {
@@ -49,7 +49,7 @@ func DelUse(r *plugin.Request, name string, gone []string) (*plugin.Plan, error)
 		switch {
 		case u.altname() == name:
 			of = u
-		case !slices.Contains(gone, u.altname()):
+		case !slices.ContainsFunc(gone, func(other plugin.Use) bool { return other.Name == u.altname() }):
 			others = append(others, u)
 		}
 	}

@@ -1,0 +1,114 @@
+package router
+
+import (
+	"fmt"
+	"slices"
+
+	"underlay-cni/plugin"
+	"underlay-cni/plugin/underlay"
+	"underlay-cni/routing"
+)
+
+// Facts are what an attachment relies on beside its plan, of a request as for CHECK.
+func Facts(r *plugin.Request) (*plugin.Facts, error) {
+	a, err := look(r)
+	if err != nil {
+		return nil, err
+	}
+	facts := &plugin.Facts{HostEnd: a.peer, PodEnd: a.overlay}
+	if underlay.OnlyMAC(a.config) {
+		return facts, nil
+	}
+	facts.PodMarks = underlay.MarkReply
+	if a.peer != nil {
+		facts.Tables, facts.Names = []int{a.config.HostRuleTable}, []string{hostName(a.Attachment)}
+	}
+	for _, f := range a.families {
+		facts.Ways = append(facts.Ways, a.ways(f)...)
+		if a.peer == nil {
+			continue
+		}
+		for _, addr := range f.Pods {
+			facts.Names = append(facts.Names, routeName(a.Attachment, a.config.HostRuleTable, addr))
+		}
+		facts.Walks = append(facts.Walks, plugin.Walk{Name: "a packet to the pod", V6: f.V6, Prefs: []int{prefHost}, Same: a.same})
+		if len(f.overlay.Hijack) > 0 {
+			facts.Settings = append(facts.Settings, underlay.Forwarding(a.node, f.overlay.Hijack[0].Addr())...)
+			if !f.V6 {
+				facts.Settings = append(facts.Settings, &routing.Sysctls{NS: a.node, Dir: routing.V4Conf + a.peer.Name, Values: routing.Values("forwarding=1")})
+			}
+		}
+	}
+	facts.Oddities = a.lostDefaults()
+	return facts, nil
+}
+
+// same tells a rule that does the same as ours, whoever has made it, and wherever.
+func (a *attachment) same(r routing.ListedRule) bool { return looksUp(r, a.config.HostRuleTable) }
+
+// ways are those of one family.
+func (a *attachment) ways(f *family) []plugin.Way {
+	eth, net1, outside := a.overlay.Name, a.wire.Link.Name, underlay.Outside(f.V6)
+	ways := []plugin.Way{
+		{Name: "pod to node", NS: a.pod, Query: routing.Query{To: f.Node(), From: f.Source()}, Dev: eth},
+		{Name: "answers to what came in by the overlay", NS: a.pod, Query: routing.Query{To: outside, From: f.Source(), Mark: underlay.MarkReply}, Dev: eth},
+	}
+	if a.peer != nil {
+		for _, addr := range f.Pods {
+			ways = append(ways, plugin.Way{Name: "node to pod", NS: a.node, Query: routing.Query{To: addr}, Dev: a.peer.Name})
+		}
+	}
+	if a.peer != nil && !f.V6 { // IPv6 has no rp_filter
+		ways = append(
+			ways,
+			plugin.Way{Name: "from the pod, with rp_filter", NS: a.node, Query: routing.Query{To: f.Node(), From: f.Source(), Iif: a.peer}, Dev: "lo"},
+			plugin.Way{
+				Name: "a client by the node, with rp_filter", NS: a.pod,
+				Query: routing.Query{To: f.Source(), From: outside, Iif: a.overlay, Mark: underlay.MarkReply}, Dev: "lo",
+			},
+		)
+	}
+	if len(f.overlay.Hijack) > 0 {
+		ways = append(ways, plugin.Way{
+			Name: "pod to what is behind the node", NS: a.pod, Query: routing.Query{To: f.overlay.Hijack[0].Addr(), From: f.Source()}, Dev: eth,
+		})
+	}
+	byWire := f.gets != nil || len(f.Main) > 0 // main is its
+	for _, m := range a.moved {
+		for _, of := range m.families {
+			if of.V6 != f.V6 || !slices.ContainsFunc(of.Routes, (*routing.Route).IsDefault) {
+				continue
+			}
+			if m.link == a.wire.Link {
+				byWire = true
+			} else {
+				ways = append(ways, plugin.Way{
+					Name: "from the address of " + m.link.Name + " to beyond", NS: a.pod, Query: routing.Query{To: outside, From: of.Source()}, Dev: m.link.Name,
+				})
+			}
+		}
+	}
+	if byWire {
+		ways = append(ways, plugin.Way{Name: "from the interface's address to the wire", NS: a.pod, Query: routing.Query{To: outside, From: f.Source()}, Dev: net1})
+	}
+	return ways
+}
+
+// lostDefaults tells of an overlay without a default route, in main and in the table that its routes have moved to. No plan
+// has it: nobody but the overlay's plugin knows that there was one.
+func (a *attachment) lostDefaults() (all []plugin.Oddity) {
+	for _, m := range a.moved {
+		for _, of := range m.families {
+			if m.link.Name != a.overlay.Name || slices.ContainsFunc(of.Routes, (*routing.Route).IsDefault) {
+				continue
+			}
+			all = append(all, plugin.Oddity{
+				Object: "pod: default route of " + m.link.Name, Expected: fmt.Sprintf("%s dev %s in table %s", routing.All(of.V6), m.link.Name, m.table),
+				Found: "none: what has its address leaves by another interface", Weight: plugin.Risk,
+				Advice: fmt.Sprintf("# if the overlay gave it one: %s, with the overlay's next hop",
+					a.pod.Command(fmt.Sprintf("ip route add default via NEXTHOP dev %s table %s", m.link.Name, m.table))),
+			})
+		}
+	}
+	return all
+}
