@@ -25,17 +25,19 @@ import (
 
 // Options is what differs between worlds. The zero value is a plain dual-stack one.
 type Options struct {
-	Stack         Stack  // families; both by default
-	HostInterface string // of the nodes, on the wire: "enp1s0" by default
-	Parent        Parent // of the pods' interfaces: $LAB_PARENT, or macvlan
-	Firewall      string // of veth-host: $LAB_FIREWALL, or what it chooses by itself
-	MTU           int    // of the wire: 1500 by default
-	NarrowMTU     int    // of the path between the wire and outside, enforced by the router; 0: that of the wire
-	RPFilter      int    // of the nodes and the pods, on all, default and the host interface
-	ARPIgnore     int    // of the nodes and the pods
-	SrcValidMark  int    // of the nodes, on all
-	VIP           bool   // an address in the underlay subnet on each node's lo
-	NoGateway     bool   // the IPAM (the static plugin then) gives the pods neither a gateway nor a route
+	Stack         Stack   // families; both by default
+	HostInterface string  // of the nodes, on the wire: "enp1s0" by default
+	Parent        Parent  // of the pods' interfaces: $LAB_PARENT, or macvlan
+	Firewall      string  // of veth-host: $LAB_FIREWALL, or what it chooses by itself
+	MTU           int     // of the wire: 1500 by default
+	NarrowMTU     int     // of the path between the wire and outside, enforced by the router; 0: that of the wire
+	RPFilter      int     // of the nodes and the pods, on all, default and the host interface
+	ARPIgnore     int     // of the nodes and the pods
+	SrcValidMark  int     // of the nodes, on all
+	VIP           bool    // an address in the underlay subnet on each node's lo
+	Overlay       Overlay // who makes the pods' eth0; the interface on the wire is net1 then
+	SecondWire    bool    // another wire, for the pods' net2
+	NoGateway     bool    // the IPAM (the static plugin then) gives the pods neither a gateway nor a route
 
 	// IPTables is the iptables of the nodes, where the machine has two: "nft" or "legacy"; "": $LAB_IPTABLES, or the machine's choice.
 	IPTables   string
@@ -59,6 +61,7 @@ type World struct {
 	Outside *Namespace // a machine behind the router
 	Client  *Namespace // a machine on the wire
 	Thief   *Namespace // a machine on the wire that sends everything to where Steal tells
+	Client2 *Namespace // a machine on the second wire; nil without one
 	N1, N2  *Node
 }
 
@@ -148,7 +151,7 @@ func (w *World) build() error {
 	if w.N2, err = newNode(w, "n2", nodeTwo, 100); err != nil {
 		return err
 	}
-	if err := w.Wire.IP(fmt.Sprintf("link add br0 mtu %d up type bridge", w.Options.MTU)); err != nil {
+	if err := w.addWire(firstWire); err != nil {
 		return err
 	}
 	for _, m := range []struct {
@@ -162,34 +165,63 @@ func (w *World) build() error {
 		{w.N1.Namespace, w.Options.HostInterface, nodeOne},
 		{w.N2.Namespace, w.Options.HostInterface, nodeTwo},
 	} {
-		if err := w.plug(m.Namespace, m.iface, m.addr); err != nil {
+		m.Addr = m.addr.In(w.Options.Stack)
+		if err := w.plug(firstWire, m.Namespace, m.iface, m.addr, m.Namespace == w.Router); err != nil {
 			return err
 		}
 	}
 	if err := w.buildOutside(); err != nil {
 		return err
 	}
-	return w.routePods()
+	if w.Options.SecondWire {
+		if err := w.buildSecondWire(); err != nil {
+			return err
+		}
+	}
+	if err := w.routePods(); err != nil {
+		return err
+	}
+	return w.overlays()
 }
 
-// plug connects a machine to the wire and gives it its addresses and, unless it is the router, its default route.
-func (w *World) plug(m *Namespace, iface string, addr Pair) error {
-	m.Addr = addr.In(w.Options.Stack)
+func (w *World) addWire(on wire) error {
+	return w.Wire.IP(fmt.Sprintf("link add br%d mtu %d up type bridge", on.number, w.Options.MTU))
+}
+
+// buildSecondWire connects the router and the nodes, which have their default routes elsewhere, and a client.
+func (w *World) buildSecondWire() (err error) {
+	if w.Client2, err = newNamespace("client2"); err != nil {
+		return err
+	}
+	w.Client2.Addr = secondWire.with(wireClient).In(w.Options.Stack)
+	return errors.Join(
+		w.addWire(secondWire),
+		w.plug(secondWire, w.Router, "eth2", routerWire, true),
+		w.plug(secondWire, w.N1.Namespace, secondInterface, nodeOne, true),
+		w.plug(secondWire, w.N2.Namespace, secondInterface, nodeTwo, true),
+		w.plug(secondWire, w.Client2, "eth0", wireClient, false),
+	)
+}
+
+// plug connects a machine to a wire and gives it the addresses there that have the host part of addr and, unless it has one
+// or is the router, its default route.
+func (w *World) plug(on wire, m *Namespace, iface string, addr Pair, routed bool) error {
+	port, addr := fmt.Sprintf("%s-%d", m.Name, on.number), on.with(addr)
 	err := w.Wire.IP(
-		fmt.Sprintf("link add %s mtu %d type veth peer name %s mtu %[2]d netns %[4]s", m.Name, w.Options.MTU, iface, m.Path()),
-		fmt.Sprintf("link set %s master br0 up", m.Name),
+		fmt.Sprintf("link add %s mtu %d type veth peer name %s mtu %[2]d netns %[4]s", port, w.Options.MTU, iface, m.Path()),
+		fmt.Sprintf("link set %s master br%d up", port, on.number),
 	)
 	if err != nil {
 		return err
 	}
 	var lines []string
 	for _, f := range w.Options.Stack {
-		lines = append(lines, fmt.Sprintf("addr add %s/%d dev %s", addr.Of(f), underlay[f].Bits(), iface))
+		lines = append(lines, fmt.Sprintf("addr add %s/%d dev %s", addr.Of(f), on.subnet[f].Bits(), iface))
 	}
 	lines = append(lines, fmt.Sprintf("link set %s up", iface))
-	if m != w.Router {
-		for _, f := range w.Options.Stack {
-			lines = append(lines, fmt.Sprintf("route add default via %s", routerWire.Of(f)))
+	for _, f := range w.Options.Stack {
+		if !routed {
+			lines = append(lines, fmt.Sprintf("route add default via %s", on.router.Of(f)))
 		}
 	}
 	return m.IP(lines...)
@@ -251,7 +283,7 @@ func (w *World) Close() error {
 			errs = append(errs, n.Close())
 		}
 	}
-	for _, n := range []*Namespace{w.Thief, w.Client, w.Outside, w.Router, w.Wire} {
+	for _, n := range []*Namespace{w.Client2, w.Thief, w.Client, w.Outside, w.Router, w.Wire} {
 		errs = append(errs, n.Close())
 	}
 	return errors.Join(errs...)

@@ -183,6 +183,9 @@ func (n *Node) NewPod(name string) (*Pod, error) {
 		return nil, err
 	}
 	p := &Pod{Namespace: ns, Node: n, IfName: "eth0", Capabilities: map[string]any{}}
+	if n.World.Options.Overlay != NoOverlay {
+		p.IfName = "net1"
+	}
 	if n.World.Options.NoGateway {
 		var ips []string
 		for _, f := range n.World.Options.Stack {

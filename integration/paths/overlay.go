@@ -1,0 +1,156 @@
+package paths
+
+import (
+	"slices"
+	"strings"
+
+	"underlay-cni/integration/lab"
+)
+
+// The rows of worlds with an overlay: the pods o1 on n1 and o2 on n2 have its interface alone.
+
+func onOverlay(w *World, _ lab.Proto) []path {
+	if w.Options.Overlay == lab.NoOverlay {
+		return nil
+	}
+	return []path{
+		{from: "a", to: "eth0/b", by: toNode, server: "b", sees: "eth0/a", back: toNode},
+		{from: "a", to: "eth0/c", by: toNode, server: "c", sees: "eth0/a", back: toNode},
+		{from: "a", to: "o1", by: toNode, server: "o1", sees: "eth0/a"},
+		{from: "a", to: "o2", by: toNode, server: "o2", sees: "eth0/a"},
+		{from: "o1", to: "eth0/a", server: "a", sees: "o1", back: toNode},
+		{from: "o2", to: "eth0/a", server: "a", sees: "o2", back: toNode},
+	}
+}
+
+// fromOverlay is row 18. The address of a pod on another node is one on the wire, and what comes from there is answered
+// there.
+func fromOverlay(w *World, _ lab.Proto) []path {
+	if w.Options.Overlay == lab.NoOverlay {
+		return nil
+	}
+	return []path{
+		{from: "o1", to: "a", server: "a", sees: "o1", back: toNode},
+		{from: "o2", to: "a", server: "a", sees: "o2", back: toWire},
+	}
+}
+
+// fromOverlayToService is row 19.
+func fromOverlayToService(w *World, _ lab.Proto) []path {
+	if w.Options.Overlay == lab.NoOverlay {
+		return nil
+	}
+	return []path{
+		{from: "o1", to: "svc/a", server: "a", sees: "o1", back: toNode},
+		{from: "o2", to: "svc/a", server: "a", sees: "o2", back: toWire},
+		{from: "o1", to: "svc/c", server: "c", sees: "o1", back: toWire},
+		{from: "o2", to: "svc/c", server: "c", sees: "o2", back: toNode},
+	}
+}
+
+// toOverlayService is row 20, the usual kind of Service.
+func toOverlayService(w *World, _ lab.Proto) []path {
+	if w.Options.Overlay == lab.NoOverlay {
+		return nil
+	}
+	return []path{
+		{from: "a", to: "svc/o1", by: toNode, server: "o1", sees: "eth0/a"},
+		{from: "a", to: "svc/o2", by: toNode, server: "o2", sees: "eth0/a"},
+	}
+}
+
+func toFurther(w *World, _ lab.Proto) []path {
+	if w.Options.Overlay == lab.NoOverlay {
+		return nil
+	}
+	return []path{{from: "a", to: "further", by: toNode, server: "outside", sees: "a"}}
+}
+
+// bySecond is row 22: rows 1, 2 and 12 for the address of net2.
+func bySecond(w *World, _ lab.Proto) []path {
+	if !w.Options.SecondWire {
+		return nil
+	}
+	return []path{
+		{from: "a", to: "wire2/n1", by: toNode, server: "n1", sees: "a"},
+		{from: "n1", to: "net2/a", server: "a", sees: "wire2/n1", back: toNode},
+		{from: "a", to: "net2/b", by: "net2", server: "b", sees: "net2/a", back: "net2"},
+		{from: "a", to: "net2/c", by: "net2", server: "c", sees: "net2/a", back: "net2"},
+		{from: "n2", to: "net2/a", server: "a", sees: "wire2/n2", back: "net2"},
+		{from: "a", to: "client2", by: "net2", server: "client2", sees: "net2/a"},
+		{from: "client2", to: "net2/a", server: "a", sees: "client2", back: "net2"},
+		{from: "outside", to: "net2/a", server: "a", sees: "outside", back: "net2"},
+		{from: "o1", to: "net2/a", server: "a", sees: "o1", back: toNode},
+	}
+}
+
+// seenOverlay is the source address that the server sees in a world with an overlay. What a pod sends by its node has
+// the overlay's address, which a node translates as that overlay does; all else is as the path says.
+func (w *World) seenOverlay(way path) lab.Pair {
+	iface, machine, found := strings.Cut(way.sees, "/")
+	if !found {
+		machine, iface = way.sees, ""
+	}
+	if machine != way.from || !strings.HasPrefix(machine, "o") && way.by != toNode || machine == "outside" || iface == "net2" {
+		return w.addr(way.sees)
+	}
+	node := nodeOf(way.from)
+	direct := strings.HasPrefix(way.to, "eth0/") || way.server == "o1" || way.server == "o2"
+	switch {
+	case direct || way.server == node:
+		return w.addr("eth0/" + machine)
+	case nodeOf(way.server) == node && w.Options.Overlay == lab.PTP:
+		return w.addr("eth0/" + machine)
+	default:
+		return w.machines[node].Addr
+	}
+}
+
+// nodeOf is the node of a pod, "" for another machine.
+func nodeOf(machine string) string {
+	switch machine {
+	case "a", "b", "o1":
+		return "n1"
+	case "c", "o2":
+		return "n2"
+	}
+	return ""
+}
+
+// defaultByWire tells whether the pods' default route is the wire's.
+func (w *World) defaultByWire() bool {
+	return !w.Options.NoGateway && w.option("migrate_route", -1) != 0
+}
+
+// option is a key of the plugin's configuration.
+func (w *World) option(key string, otherwise any) any {
+	for _, typ := range []string{"veth", "router"} {
+		if value, found := w.N1.Conflist().Plugin(typ)[key]; found {
+			return value
+		}
+	}
+	return otherwise
+}
+
+// leftOut tells why a world cannot have a path; "" if it can.
+func (w *World) leftOut(way path) string {
+	var (
+		kind, backend, isService = strings.Cut(way.to, "/")
+		service                  = isService && !slices.Contains([]string{"eth0", "net2", "wire2"}, kind)
+		onWire                   = way.server == "a" || way.server == "b" || way.server == "c"
+		byNode                   = nodeOf(way.from) == nodeOf(way.server) || way.from == nodeOf(way.server)
+	)
+	switch {
+	case way.from == "thief" && w.Options.Parent.Routed():
+		return "the pod has no part in the link layer: nobody can have it as a next hop"
+	case way.from == "outside" && !service && !w.defaultByWire():
+		return "the pod has no default route by the wire: it can be reached from its own subnet only"
+	case w.Options.Overlay == lab.NoOverlay:
+		return ""
+	case backend == "a" && way.from == "a" && w.Options.Overlay == lab.PTP:
+		return "this overlay translates nothing that stays on the node: the pod would get its own address as the source"
+	case w.option("host_route", true) != true && onWire && kind != "eth0" && (byNode && way.by != toWire || service && nodeOf(way.server) == "n1" && way.from != "o2"):
+		return "without host_route the node has no way to its own pods' addresses on the wire"
+	}
+	return ""
+}
