@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"slices"
@@ -96,17 +94,6 @@ func (n *Namespace) Do(f func() error) error {
 // Outsider is the same network namespace for programs that are not the machine's: what it has chosen or lacks is not
 // theirs.
 func (n *Namespace) Outsider() *Namespace { return &Namespace{Name: n.Name, Addr: n.Addr, fd: n.fd} }
-
-// Has tells whether an address is one of the machine's.
-func (n *Namespace) Has(addr netip.Addr) bool {
-	return n.Do(func() error {
-		c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, 0)))
-		if err != nil {
-			return fmt.Errorf("bind: %w", err)
-		}
-		return c.Close()
-	}) == nil
-}
 
 // Close frees the namespace and what was opened in it.
 func (n *Namespace) Close() error {

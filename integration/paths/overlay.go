@@ -99,11 +99,26 @@ func (w *World) seenOverlay(way path) lab.Pair {
 	switch {
 	case direct || way.server == node:
 		return w.addr("eth0/" + machine)
-	case nodeOf(way.server) == node && w.Options.Overlay == lab.PTP:
+	case nodeOf(way.server) != node:
+		return w.machines[node].Addr
+	case w.Options.Overlay == lab.PTP:
 		return w.addr("eth0/" + machine)
 	default:
-		return w.machines[node].Addr
+		return w.chosen(node, way.to)
 	}
+}
+
+// chosen is the address that the kernel takes for masquerading towards an interface that has none, as those of Calico: in
+// IPv4 the first of the node, on lo if there is one; in IPv6 the one most like the destination.
+func (w *World) chosen(node, to string) lab.Pair {
+	addr := w.machines[node].Addr
+	if w.Options.VIP {
+		addr = lab.VIP
+	}
+	if strings.HasPrefix(to, "net2/") {
+		addr.V6 = w.addr("wire2/" + node).V6
+	}
+	return addr
 }
 
 // nodeOf is the node of a pod, "" for another machine.

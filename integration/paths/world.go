@@ -170,7 +170,7 @@ func (w *World) populate() error {
 		return err
 	}
 	for _, m := range []*lab.Namespace{w.N1.Namespace, w.N2.Namespace} {
-		if err := w.start(m, m.Addr, lab.OnSecondWire(m.Addr)); err != nil {
+		if err := w.start(m, m.Addr, w.onSecondWire(m.Addr)); err != nil {
 			return err
 		}
 	}
@@ -182,11 +182,14 @@ func (w *World) populate() error {
 			return err
 		}
 	}
-	for _, m := range []*lab.Namespace{w.Client, w.Client2, w.Outside, w.Thief} {
+	if err := w.start(w.Outside, w.Outside.Addr, further); err != nil {
+		return err
+	}
+	for _, m := range []*lab.Namespace{w.Client, w.Client2, w.Thief} {
 		if m == nil {
 			continue
 		}
-		if err := w.start(m, m.Addr, further); err != nil {
+		if err := w.start(m, m.Addr); err != nil {
 			return err
 		}
 	}
@@ -201,7 +204,7 @@ func (w *World) start(m *lab.Namespace, addrs ...lab.Pair) error {
 	var udp []netip.Addr
 	for _, addr := range addrs {
 		for _, f := range w.Options.Stack {
-			if w.Options.Overlay != lab.NoOverlay && m.Has(addr.Of(f)) {
+			if w.Options.Overlay != lab.NoOverlay && addr.Of(f).IsValid() {
 				udp = append(udp, addr.Of(f))
 			}
 		}
@@ -214,13 +217,21 @@ func (w *World) start(m *lab.Namespace, addrs ...lab.Pair) error {
 	return nil
 }
 
+// onSecondWire is what a machine has there, if there is a second wire.
+func (w *World) onSecondWire(p lab.Pair) lab.Pair {
+	if !w.Options.SecondWire {
+		return lab.Pair{}
+	}
+	return lab.OnSecondWire(p)
+}
+
 // further is another address of outside. It is router's additional subnet.
 var further = lab.Pair{V4: netip.MustParseAddr("198.51.100.2"), V6: netip.MustParseAddr("2001:db8:4::2")}
 
 func (w *World) further() error {
 	var here, there []string
 	for _, f := range w.Options.Stack {
-		here = append(here, fmt.Sprintf("addr add %s dev lo", further.Of(f)))
+		here = append(here, fmt.Sprintf("addr add %s dev lo nodad", further.Of(f)))
 		there = append(there, fmt.Sprintf("route add %s via %s", further.Of(f), w.Outside.Addr.Of(f)))
 	}
 	if w.Options.Overlay == lab.NoOverlay {
