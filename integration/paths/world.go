@@ -130,7 +130,7 @@ func replace(list *lab.Conflist, typ string) {
 	config["overlay_hijack_subnet"], config["log_options"] = []any{}, map[string]any{"log_file": "/dev/null"}
 	if typ == "router" {
 		config["overlay_hijack_subnet"] = prefixes(lab.OverlayCIDR[lab.IPv4], lab.OverlayCIDR[lab.IPv6])
-		config["additional_hijack_subnet"] = prefixes(further.V4, further.V6)
+		config["additional_hijack_subnet"] = prefixes(Further.V4, Further.V6)
 	}
 }
 
@@ -182,7 +182,7 @@ func (w *World) populate() error {
 			return err
 		}
 	}
-	if err := w.start(w.Outside, w.Outside.Addr, further); err != nil {
+	if err := w.start(w.Outside, w.Outside.Addr, Further); err != nil {
 		return err
 	}
 	for _, m := range []*lab.Namespace{w.Client, w.Client2, w.Thief} {
@@ -225,19 +225,19 @@ func (w *World) onSecondWire(p lab.Pair) lab.Pair {
 	return lab.OnSecondWire(p)
 }
 
-// further is another address of outside. It is router's additional subnet.
-var further = lab.Pair{V4: netip.MustParseAddr("198.51.100.2"), V6: netip.MustParseAddr("2001:db8:4::2")}
+// Further is another address of outside. It is router's additional subnet.
+var Further = lab.Pair{V4: netip.MustParseAddr("198.51.100.2"), V6: netip.MustParseAddr("2001:db8:4::2")}
 
 func (w *World) further() error {
 	var here, there []string
 	for _, f := range w.Options.Stack {
-		here = append(here, fmt.Sprintf("addr add %s dev lo nodad", further.Of(f)))
-		there = append(there, fmt.Sprintf("route add %s via %s", further.Of(f), w.Outside.Addr.Of(f)))
+		here = append(here, fmt.Sprintf("addr add %s dev lo nodad", Further.Of(f)))
+		there = append(there, fmt.Sprintf("route add %s via %s", Further.Of(f), w.Outside.Addr.Of(f)))
 	}
 	if w.Options.Overlay == lab.NoOverlay {
 		return nil
 	}
-	w.machines["further"] = &lab.Namespace{Name: "further", Addr: further}
+	w.machines["further"] = &lab.Namespace{Name: "further", Addr: Further}
 	return errors.Join(w.Outside.IP(here...), w.Router.IP(there...))
 }
 
