@@ -1,6 +1,7 @@
 package paths
 
 import (
+	"iter"
 	"slices"
 	"strings"
 
@@ -91,7 +92,7 @@ func (w *World) seenOverlay(way path) lab.Pair {
 	if !found {
 		machine, iface = way.sees, ""
 	}
-	if machine != way.from || !strings.HasPrefix(machine, "o") && way.by != toNode || machine == "outside" || iface == "net2" {
+	if machine != way.from || !strings.HasPrefix(machine, "o") && way.by != toNode || machine == "outside" || iface == "net1" || iface == "net2" {
 		return w.addr(way.sees)
 	}
 	node := nodeOf(way.from)
@@ -168,4 +169,53 @@ func (w *World) leftOut(way path) string {
 		return "without host_route the node has no way to its own pods' addresses on the wire"
 	}
 	return ""
+}
+
+// Left are the cases of a pod a that has only some of its interfaces any more, and of its neighbour b, that has all.
+func (w *World) Left(interfaces ...string) iter.Seq[Case] {
+	has := func(iface string) bool { return slices.Contains(interfaces, iface) }
+	ways := []path{
+		{from: "b", to: "n1", by: toNode, server: "n1", sees: "b"},
+		{from: "n1", to: "b", server: "b", sees: "n1", back: toNode},
+		{from: "client", to: "b", server: "b", sees: "client", back: toWire},
+	}
+	add := func(more ...path) { ways = append(ways, more...) }
+	if has("eth0") {
+		add(
+			path{from: "a", to: "n1", by: toNode, server: "n1", sees: "a"},
+			path{from: "a", to: "o1", by: toNode, server: "o1", sees: "a"},
+			path{from: "a", to: "o2", by: toNode, server: "o2", sees: "a"},
+			path{from: "o2", to: "eth0/a", server: "a", sees: "o2", back: toNode},
+		)
+	}
+	for iface, neighbour := range map[string]string{"net1": "client", "net2": "client2"} {
+		if !has(iface) {
+			continue
+		}
+		add(
+			path{from: neighbour, to: iface + "/a", server: "a", sees: neighbour, back: iface},
+			path{from: "a", to: neighbour, by: iface, server: neighbour, sees: iface + "/a"},
+			path{from: "outside", to: iface + "/a", server: "a", sees: "outside", back: iface},
+		)
+		if has("eth0") {
+			add(path{from: "n1", to: iface + "/a", server: "a", sees: map[string]string{"net1": "n1", "net2": "wire2/n1"}[iface], back: toNode})
+		}
+	}
+	// The default route is that of the last.
+	switch last := slices.Max(interfaces); last {
+	case "eth0":
+		add(path{from: "a", to: "outside", by: toNode, server: "outside", sees: "a"})
+	default:
+		add(path{from: "a", to: "outside", by: last, server: "outside", sees: last + "/a"})
+	}
+	row := Row{0, "with " + strings.Join(interfaces, " and "), everything, always(ways...), path.follow}
+	services := Row{0, "Services with " + strings.Join(interfaces, " and "), ports, always(
+		path{from: "a", to: "svc/o2", by: toNode, server: "o2", sees: "a"},
+		path{from: "a", to: "svc/c", by: toNode, server: "c", sees: "a"},
+	), path.follow}
+	rows := []Row{row}
+	if has("eth0") {
+		rows = append(rows, services)
+	}
+	return w.casesOf(rows)
 }

@@ -161,9 +161,11 @@ type Case struct {
 }
 
 // Cases are those that the world can have, in the order of the table.
-func (w *World) Cases() iter.Seq[Case] {
+func (w *World) Cases() iter.Seq[Case] { return w.casesOf(Rows) }
+
+func (w *World) casesOf(rows []Row) iter.Seq[Case] {
 	return func(yield func(Case) bool) {
-		for _, row := range Rows {
+		for _, row := range rows {
 			for _, f := range w.Options.Stack {
 				for _, p := range row.Protocols {
 					if len(row.possible(w, p)) > 0 && !yield(Case{row, f, p}) {
