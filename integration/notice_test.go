@@ -74,6 +74,8 @@ func TestRouterTableNotices(t *testing.T) {
 		{piece: piece{"the pod's route to the overlay", "pod", "ip FAMILY route del OVERLAY", []int{17}, lab.DualStack}},
 		{piece: piece{"the pod's route to an additional subnet", "pod", "ip FAMILY route del FURTHER", []int{21}, lab.DualStack}},
 		{piece: piece{"the rule from net1's address", "pod", "ip FAMILY rule del pref 1024 from NET1", []int{12}, lab.DualStack}, options: lab.Options{SecondWire: true}},
+		// The overlay's part: answers from another node's pods on the wire come by another way than the requests took.
+		{piece: piece{"the overlay's translation", "node", "nft flush chain inet overlay outgoing", []int{3, 7, 19, 21}, lab.DualStack}},
 		// A pod forwards in IPv4 as its node does, unless somebody sees to it.
 		{piece: piece{"that net1 does not forward", "pod", "sysctl -qw net.ipv4.conf.net1.forwarding=1", []int{15}, lab.OnlyIPv4}},
 	} {

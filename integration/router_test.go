@@ -2,7 +2,9 @@ package integration
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 
 	"underlay-cni/integration/lab"
@@ -90,4 +92,40 @@ func option(key string, value any) func(*lab.Conflist) {
 			plugin[key] = value
 		}
 	}
+}
+
+// TestRouterWildcardUDP is a limit. A program whose UDP socket is bound to no address, and that does not tell the kernel
+// which of the pod's addresses was asked, answers from that of the interface by which the answer leaves: eth0's for the
+// node and the overlay. Others are served: the wire, and who comes by the node with an address of his own.
+func TestRouterWildcardUDP(t *testing.T) {
+	t.Parallel()
+	w, err := paths.New(paths.Config{Plugin: "router", Flavour: lab.NFT, Options: lab.Options{Overlay: lab.Calico, RPFilter: 1}})
+	must(t, err)
+	t.Cleanup(func() { must(t, w.Close()) })
+	p := newPod(t, w.N1, "wildcard")
+	must(t, w.N1.AddOverlay(p))
+	must(t, w.N1.Add(p))
+	_, err = p.Serve()
+	must(t, err)
+	const nodePort = 30090
+	var asking sync.WaitGroup
+	must(t, w.N1.KubeProxy(lab.NFT, []lab.Service{{Name: "wildcard", Endpoint: p.Addr, Port: lab.Port, NodePort: nodePort, Local: true}}))
+	for _, f := range lab.DualStack {
+		pod, port := netip.AddrPortFrom(p.Addr.Of(f), lab.Port), netip.AddrPortFrom(w.N1.Addr.Of(f), nodePort)
+		for _, ask := range []struct {
+			from   *lab.Namespace
+			to     netip.AddrPort
+			answer bool
+		}{
+			{w.Client, pod, true}, {w.Outside, pod, true}, {w.N2.Namespace, pod, true}, {w.Outside, port, true},
+			{w.N1.Namespace, pod, false}, {w.O1.Namespace, pod, false},
+		} {
+			asking.Go(func() {
+				if _, err := ask.from.Ask(lab.UDP, ask.to); (err == nil) != ask.answer {
+					t.Errorf("%s asks %s: %v, want an answer: %t", ask.from.Name, ask.to, err, ask.answer)
+				}
+			})
+		}
+	}
+	asking.Wait()
 }
