@@ -18,6 +18,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -181,7 +182,19 @@ func (w *World) build() error {
 	if err := w.routePods(); err != nil {
 		return err
 	}
-	return w.overlays()
+	if err := w.overlays(); err != nil {
+		return err
+	}
+	return errors.Join(w.N1.settle(), w.N2.settle())
+}
+
+// settle waits until the node has its addresses for good: a Dump shows how far the kernel has come with them.
+func (n *Node) settle() error {
+	addrs := []netip.Addr{n.Addr.V6}
+	if n.World.Options.SecondWire {
+		addrs = append(addrs, OnSecondWire(n.Addr).V6)
+	}
+	return n.awaitAddresses(addrs...)
 }
 
 func (w *World) addWire(on wire) error {

@@ -8,63 +8,14 @@ import (
 	"underlay-cni/integration/lab"
 )
 
-// The rows of worlds with an overlay: the pods o1 on n1 and o2 on n2 have its interface alone.
-
-func onOverlay(w *World, _ lab.Proto) []path {
-	if w.Options.Overlay == lab.NoOverlay {
-		return nil
+// onOverlay are the paths of worlds with an overlay. The pods o1 on n1 and o2 on n2 have its interface alone.
+func onOverlay(ways ...path) func(*World, lab.Proto) []path {
+	return func(w *World, _ lab.Proto) []path {
+		if w.Options.Overlay == lab.NoOverlay {
+			return nil
+		}
+		return ways
 	}
-	return []path{
-		{from: "a", to: "eth0/b", by: toNode, server: "b", sees: "eth0/a", back: toNode},
-		{from: "a", to: "eth0/c", by: toNode, server: "c", sees: "eth0/a", back: toNode},
-		{from: "a", to: "o1", by: toNode, server: "o1", sees: "eth0/a"},
-		{from: "a", to: "o2", by: toNode, server: "o2", sees: "eth0/a"},
-		{from: "o1", to: "eth0/a", server: "a", sees: "o1", back: toNode},
-		{from: "o2", to: "eth0/a", server: "a", sees: "o2", back: toNode},
-	}
-}
-
-// fromOverlay is row 18. The address of a pod on another node is one on the wire, and what comes from there is answered
-// there.
-func fromOverlay(w *World, _ lab.Proto) []path {
-	if w.Options.Overlay == lab.NoOverlay {
-		return nil
-	}
-	return []path{
-		{from: "o1", to: "a", server: "a", sees: "o1", back: toNode},
-		{from: "o2", to: "a", server: "a", sees: "o2", back: toWire},
-	}
-}
-
-// fromOverlayToService is row 19.
-func fromOverlayToService(w *World, _ lab.Proto) []path {
-	if w.Options.Overlay == lab.NoOverlay {
-		return nil
-	}
-	return []path{
-		{from: "o1", to: "svc/a", server: "a", sees: "o1", back: toNode},
-		{from: "o2", to: "svc/a", server: "a", sees: "o2", back: toWire},
-		{from: "o1", to: "svc/c", server: "c", sees: "o1", back: toWire},
-		{from: "o2", to: "svc/c", server: "c", sees: "o2", back: toNode},
-	}
-}
-
-// toOverlayService is row 20, the usual kind of Service.
-func toOverlayService(w *World, _ lab.Proto) []path {
-	if w.Options.Overlay == lab.NoOverlay {
-		return nil
-	}
-	return []path{
-		{from: "a", to: "svc/o1", by: toNode, server: "o1", sees: "eth0/a"},
-		{from: "a", to: "svc/o2", by: toNode, server: "o2", sees: "eth0/a"},
-	}
-}
-
-func toFurther(w *World, _ lab.Proto) []path {
-	if w.Options.Overlay == lab.NoOverlay {
-		return nil
-	}
-	return []path{{from: "a", to: "further", by: toNode, server: "outside", sees: "a"}}
 }
 
 // bySecond is row 22: rows 1, 2 and 12 for the address of net2.

@@ -69,11 +69,32 @@ var Rows = []Row{
 	{13, "pod to outside", everything, toOutside, path.follow},
 	{14, "1 MB, large datagrams and ICMP errors on rows 1, 3, 8 and 12", everything, load, path.load},
 	{15, "a neighbour that uses the pod as its router gets nothing", everything, refused, path.refuse},
-	{17, "pod to pod of the overlay, on this and another node, and back", everything, onOverlay, path.follow},
-	{18, "pod of the overlay alone to a pod's address on the wire", everything, fromOverlay, path.follow},
-	{19, "pod of the overlay alone to Service, backend on the wire", ports, fromOverlayToService, path.follow},
-	{20, "pod to Service, backend of the overlay", ports, toOverlayService, path.follow},
-	{21, "pod to an additional subnet, by the overlay", everything, toFurther, path.follow},
+	{17, "pod to pod of the overlay, on this and another node, and back", everything, onOverlay(
+		path{from: "a", to: "eth0/b", by: toNode, server: "b", sees: "eth0/a", back: toNode},
+		path{from: "a", to: "eth0/c", by: toNode, server: "c", sees: "eth0/a", back: toNode},
+		path{from: "a", to: "o1", by: toNode, server: "o1", sees: "eth0/a"},
+		path{from: "a", to: "o2", by: toNode, server: "o2", sees: "eth0/a"},
+		path{from: "o1", to: "eth0/a", server: "a", sees: "o1", back: toNode},
+		path{from: "o2", to: "eth0/a", server: "a", sees: "o2", back: toNode},
+	), path.follow},
+	// What comes from another node comes by the wire, and is answered there.
+	{18, "pod of the overlay alone to a pod's address on the wire", everything, onOverlay(
+		path{from: "o1", to: "a", server: "a", sees: "o1", back: toNode},
+		path{from: "o2", to: "a", server: "a", sees: "o2", back: toWire},
+	), path.follow},
+	{19, "pod of the overlay alone to Service, backend on the wire", ports, onOverlay(
+		path{from: "o1", to: "svc/a", server: "a", sees: "o1", back: toNode},
+		path{from: "o2", to: "svc/a", server: "a", sees: "o2", back: toWire},
+		path{from: "o1", to: "svc/c", server: "c", sees: "o1", back: toWire},
+		path{from: "o2", to: "svc/c", server: "c", sees: "o2", back: toNode},
+	), path.follow},
+	{20, "pod to Service, backend of the overlay", ports, onOverlay(
+		path{from: "a", to: "svc/o1", by: toNode, server: "o1", sees: "eth0/a"},
+		path{from: "a", to: "svc/o2", by: toNode, server: "o2", sees: "eth0/a"},
+	), path.follow},
+	{21, "pod to an additional subnet, by the overlay", everything, onOverlay(
+		path{from: "a", to: "further", by: toNode, server: "outside", sees: "a"},
+	), path.follow},
 	{22, "the pod's second interface on the wire", everything, bySecond, path.follow},
 }
 
