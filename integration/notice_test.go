@@ -55,7 +55,7 @@ func TestTableNotices(t *testing.T) {
 	}
 }
 
-// TestRouterTableNotices is the same for router.
+// TestRouterTableNotices is the same for router, with macvlan: with ipvlan nothing of row 15 reaches the pod.
 func TestRouterTableNotices(t *testing.T) {
 	without := func(list *lab.Conflist) {
 		list.Plugins = slices.DeleteFunc(list.Plugins, func(p map[string]any) bool { return p["type"] == "router" })
@@ -81,14 +81,14 @@ func TestRouterTableNotices(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			test.options.Overlay, test.options.RPFilter, test.options.Stack = lab.Calico, 1, test.stack
+			test.options.Overlay, test.options.Parent, test.options.RPFilter, test.options.Stack = lab.Calico, lab.Macvlan, 1, test.stack
 			test.noticed(t, paths.Config{Plugin: "router", Backend: paths.NFTables, Flavour: lab.NFT, Options: test.options})
 		})
 	}
 	for _, overlay := range lab.Overlays {
 		t.Run(fmt.Sprint("router itself, ", overlay), func(t *testing.T) {
 			t.Parallel()
-			w, err := paths.New(paths.Config{Plugin: "router", Flavour: lab.NFT, Options: lab.Options{Overlay: overlay, RPFilter: 1, Edit: without}})
+			w, err := paths.New(paths.Config{Plugin: "router", Flavour: lab.NFT, Options: lab.Options{Overlay: overlay, Parent: lab.Macvlan, RPFilter: 1, Edit: without}})
 			must(t, err)
 			t.Cleanup(func() { must(t, w.Close()) })
 			want := []int{1, 3, 4, 5, 6, 7, 8, 10, 11, 14, 15, 17, 18, 19, 20, 21}
