@@ -16,7 +16,10 @@ import (
 func TestRouterDel(t *testing.T) {
 	for _, overlay := range lab.Overlays {
 		for name, stack := range stacks {
-			for _, order := range [][]string{{"net2", "net1", "eth0"}, {"eth0", "net1", "net2"}, {"net1", "net2", "eth0"}} {
+			for i, order := range [][]string{{"eth0", "net1", "net2"}, {"net2", "net1", "eth0"}, {"net1", "net2", "eth0"}} {
+				if i > 0 && len(stack) == 1 {
+					continue // the families are independent of each other
+				}
 				t.Run(fmt.Sprint(overlay, " ", name, " ", strings.Join(order, " ")), func(t *testing.T) {
 					t.Parallel()
 					var before lab.Dump
