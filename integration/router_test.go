@@ -60,6 +60,8 @@ func TestRouterPathsElsewhere(t *testing.T) {
 		{"migrate_route 1, net2", func(c *paths.Config) { c.SecondWire, c.Edit = true, option("migrate_route", 1) }},
 		{"host_route false", func(c *paths.Config) { c.Edit = option("host_route", false) }},
 		{"host_route false, net2", func(c *paths.Config) { c.SecondWire, c.Edit = true, option("host_route", false) }},
+		{"an overlay of IPv4", func(c *paths.Config) { c.OverlayStack = lab.OnlyIPv4 }},
+		{"an overlay of IPv4, net2", func(c *paths.Config) { c.OverlayStack, c.SecondWire = lab.OnlyIPv4, true }},
 		{"no underlay gateway", func(c *paths.Config) { c.NoGateway, c.Edit = true, awaitAddresses }},
 	} {
 		for _, overlay := range lab.Overlays {

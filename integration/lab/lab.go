@@ -37,6 +37,7 @@ type Options struct {
 	SrcValidMark  int     // of the nodes, on all
 	VIP           bool    // an address in the underlay subnet on each node's lo
 	Overlay       Overlay // who makes the pods' eth0; the interface on the wire is net1 then
+	OverlayStack  Stack   // its families: those of the world by default
 	SecondWire    bool    // another wire, for the pods' net2
 	NoGateway     bool    // the IPAM (the static plugin then) gives the pods neither a gateway nor a route
 
@@ -84,6 +85,9 @@ func New(o Options) (*World, error) {
 func (o *Options) setDefaults() error {
 	if len(o.Stack) == 0 {
 		o.Stack = DualStack
+	}
+	if len(o.OverlayStack) == 0 {
+		o.OverlayStack = o.Stack
 	}
 	if o.HostInterface == "" {
 		o.HostInterface = "enp1s0"

@@ -57,7 +57,7 @@ func (w *World) overlays() error {
 	for _, pair := range [][2]*Node{{w.N1, w.N2}, {w.N2, w.N1}} {
 		n, other := pair[0], pair[1]
 		var lines []string
-		for _, f := range w.Options.Stack {
+		for _, f := range w.Options.OverlayStack {
 			lines = append(lines, fmt.Sprintf("route add %s via %s", other.overlaySubnet(f), other.Addr.Of(f)))
 		}
 		if err := errors.Join(n.IP(lines...), n.translateOverlay()); err != nil {
@@ -71,7 +71,7 @@ func (w *World) overlays() error {
 func (n *Node) translateOverlay() error {
 	calico := n.World.Options.Overlay == Calico
 	if NFT.Supported() != nil {
-		for _, f := range n.World.Options.Stack {
+		for _, f := range n.World.Options.OverlayStack {
 			to := "! -o veth+"
 			if calico {
 				to = ""
@@ -85,7 +85,7 @@ func (n *Node) translateOverlay() error {
 		return nil
 	}
 	var translate, foreign string
-	for _, f := range n.World.Options.Stack {
+	for _, f := range n.World.Options.OverlayStack {
 		to := `oifname != "veth*" `
 		if calico {
 			to = ""
@@ -134,7 +134,7 @@ func (p *Pod) as(name string) (back func()) {
 
 func (n *Node) overlayConflist() *Conflist {
 	var ranges, routes []any
-	for _, f := range n.World.Options.Stack {
+	for _, f := range n.World.Options.OverlayStack {
 		ranges = append(ranges, []any{map[string]any{"subnet": n.overlaySubnet(f).String()}})
 		routes = append(routes, map[string]any{"dst": defaultDst[f]})
 	}
@@ -154,7 +154,7 @@ func (n *Node) addCalico(p *Pod) error {
 	}
 	pod := []string{"link set " + overlayName + " up"}
 	settings := map[string]string{}
-	for _, f := range n.World.Options.Stack {
+	for _, f := range n.World.Options.OverlayStack {
 		addr := host(n.overlaySubnet(f), number)
 		p.Addr.set(addr)
 		node = append(node, fmt.Sprintf("route add %s dev %s", addr, p.Peer))

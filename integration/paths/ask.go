@@ -126,7 +126,7 @@ func load(w *World, p lab.Proto) []path {
 			{from: "a", to: "n1", server: "n1"},
 			{from: "n1", to: "a", server: "a"},
 			{from: "client", to: "a", server: "a"},
-			{from: "a", to: "svc/closed-c", server: "c"},
+			{from: "a", to: "svc/closed-c", by: toNode, server: "c"},
 			{from: "outside", to: "nodeport/closed-a", server: "a"},
 		}
 	}

@@ -37,8 +37,23 @@ func bySecond(w *World, _ lab.Proto) []path {
 }
 
 // seenOverlay is the source address that the server sees in a world with an overlay. What a pod sends by its node has
-// the overlay's address, which a node translates as that overlay does; all else is as the path says.
+// the overlay's address, which a node translates as that overlay does; all else is as the path says. Where the overlay
+// has no IPv6, it is the address of its interface on the wire.
 func (w *World) seenOverlay(way path) lab.Pair {
+	seen := w.translated(way)
+	if machine, _, found := strings.Cut(way.sees, "/"); !found && !slices.Contains(w.Options.OverlayStack, lab.IPv6) {
+		seen.V6 = w.addr(machine).V6
+		switch {
+		case way.from == way.server: // kube-proxy sees that it is the pod itself
+			seen.V6 = w.N1.Addr.V6
+		case way.to == "wire2/n1": // the kernel prefers the source that is most like the destination
+			seen.V6 = w.addr("net2/" + machine).V6
+		}
+	}
+	return seen
+}
+
+func (w *World) translated(way path) lab.Pair {
 	iface, machine, found := strings.Cut(way.sees, "/")
 	if !found {
 		machine, iface = way.sees, ""
@@ -100,7 +115,7 @@ func (w *World) option(key string, otherwise any) any {
 }
 
 // leftOut tells why a world cannot have a path; "" if it can.
-func (w *World) leftOut(way path) string {
+func (w *World) leftOut(way path, f lab.Family) string {
 	var (
 		kind, backend, isService = strings.Cut(way.to, "/")
 		service                  = isService && !slices.Contains([]string{"eth0", "net2", "wire2"}, kind)
@@ -114,7 +129,11 @@ func (w *World) leftOut(way path) string {
 		return "the pod has no default route by the wire: it can be reached from its own subnet only"
 	case w.Options.Overlay == lab.NoOverlay:
 		return ""
-	case backend == "a" && way.from == "a" && w.Options.Overlay == lab.PTP:
+	case !slices.Contains(w.Options.OverlayStack, f) && (kind == "eth0" || slices.Contains([]string{way.from, way.server}, "o1") || slices.Contains([]string{way.from, way.server}, "o2")):
+		return "the overlay has no such family"
+	case !slices.Contains(w.Options.OverlayStack, f) && way.by == toNode && way.server != "n1" && nodeOf(way.server) != "n1":
+		return "net1's address is the source then, and the answer comes by the wire: kube-proxy would have to translate"
+	case slices.Contains(w.Options.OverlayStack, f) && backend == "a" && way.from == "a" && w.Options.Overlay == lab.PTP:
 		return "this overlay translates nothing that stays on the node: the pod would get its own address as the source"
 	case w.option("host_route", true) != true && onWire && kind != "eth0" && (byNode && way.by != toWire || service && nodeOf(way.server) == "n1" && way.from != "o2"):
 		return "without host_route the node has no way to its own pods' addresses on the wire"

@@ -189,7 +189,7 @@ func (w *World) casesOf(rows []Row) iter.Seq[Case] {
 		for _, row := range rows {
 			for _, f := range w.Options.Stack {
 				for _, p := range row.Protocols {
-					if len(row.possible(w, p)) > 0 && !yield(Case{row, f, p}) {
+					if len(row.possible(w, f, p)) > 0 && !yield(Case{row, f, p}) {
 						return
 					}
 				}
@@ -199,14 +199,14 @@ func (w *World) casesOf(rows []Row) iter.Seq[Case] {
 }
 
 // possible are the paths of the row that the world can have.
-func (r Row) possible(w *World, p lab.Proto) []path {
-	return slices.DeleteFunc(slices.Clone(r.ways(w, p)), func(way path) bool { return w.leftOut(way) != "" })
+func (r Row) possible(w *World, f lab.Family, p lab.Proto) []path {
+	return slices.DeleteFunc(slices.Clone(r.ways(w, p)), func(way path) bool { return w.leftOut(way, f) != "" })
 }
 
 // Run sends the packets of the case and tells what was wrong with the answers.
 func (c Case) Run(w *World) error {
 	var errs []error
-	for _, way := range c.possible(w, c.Proto) {
+	for _, way := range c.possible(w, c.Family, c.Proto) {
 		if err := c.send(way, w, c.Family, c.Proto); err != nil {
 			errs = append(errs, fmt.Errorf("%s to %s: %w", way.from, way.to, err))
 		}
