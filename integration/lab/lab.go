@@ -6,7 +6,8 @@
 //	                                         ├── client 10.10.20.200
 //	                                         └── thief 10.10.20.201, which uses a pod as its router
 //
-// The same in IPv6 is fd20::152 and so on, and 2001:db8:2::2 outside. The wire is a bridge in a namespace of its own.
+// The same in IPv6 is fd20::152 and so on, and 2001:db8:2::2 outside. The wire is a bridge in a namespace of its own. There
+// may be a second one, 10.10.40.0/24 and fd40::/64, and an Overlay that makes the pods' first interface.
 // Nothing has a name in the file system and nothing of the machine that runs it is touched: when the process ends,
 // however it ends, the kernel takes the world down.
 //

@@ -2,7 +2,7 @@
 // answer, and which source address the server has to see. The integration tests run every row of it in many worlds;
 // the demonstration prints it with a verdict each.
 //
-// The pods a and b are on node n1, c on n2. A target is the name of a machine, or one of the ways into a Service of
+// The pods a and b are on node n1, c on n2; with an overlay o1 and o2 have its interface alone. A target is the name of a machine, or one of the ways into a Service of
 // kube-proxy, which is named for its only endpoint: svc/c is the ClusterIP in front of c, nodeport/c the NodePort.
 package paths
 
