@@ -23,11 +23,17 @@ func TestExamples(t *testing.T) {
 			must(t, err)
 			options := lab.Options{}
 			options.HostInterface, _ = list.Plugins[0]["master"].(string)
+			if list.Plugin("router") != nil {
+				options.Overlay = lab.Calico
+			}
 			w := newWorld(t, options)
 			if missing := missing(w, list); missing != "" {
 				t.Skip("SKIPPED, NOT TESTED: ", missing)
 			}
 			p := newPod(t, w.N1, "a")
+			if options.Overlay != lab.NoOverlay {
+				must(t, w.N1.AddOverlay(p))
+			}
 			must(t, w.N1.AddTo(list, p))
 			for _, f := range lab.DualStack {
 				if !p.Addr.Of(f).IsValid() {
@@ -51,9 +57,6 @@ func missing(w *lab.World, list *lab.Conflist) string {
 		typ, _ := p["type"].(string)
 		if typ == "ipvlan" && w.N1.IP("link add probe link "+w.Options.HostInterface+" type ipvlan", "link del probe") != nil {
 			return "this kernel has no ipvlan"
-		}
-		if typ == "router" {
-			return "router is not in this release"
 		}
 		ipam, _ := p["ipam"].(map[string]any)
 		if name, ok := ipam["type"].(string); ok {

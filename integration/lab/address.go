@@ -94,6 +94,42 @@ var (
 	ServiceCIDR = map[Family]netip.Prefix{IPv4: netip.MustParsePrefix("172.20.252.0/22"), IPv6: netip.MustParsePrefix("fd00:10:96::/108")}
 )
 
+// A wire is what a bridge of the world connects.
+type wire struct {
+	number int
+	subnet map[Family]netip.Prefix
+	router Pair
+}
+
+// The second wire is there with Options.SecondWire, for net2 of the pods, with the host parts of the first.
+var (
+	firstWire  = wire{1, underlay, routerWire}
+	secondWire = wire{2, map[Family]netip.Prefix{IPv4: netip.MustParsePrefix("10.10.40.0/24"), IPv6: netip.MustParsePrefix("fd40::/64")}, pair("10.10.40.1", "fd40::1")}
+)
+
+// secondInterface is the nodes' on the second wire.
+const secondInterface = "enp2s0"
+
+// with is the address on the wire that has the host part of one on the first.
+func (w wire) with(p Pair) Pair {
+	if w.number == 1 {
+		return p
+	}
+	return OnSecondWire(p)
+}
+
+// OnSecondWire is what a machine that is on both wires has on the second.
+func OnSecondWire(p Pair) Pair {
+	second := Pair{}
+	if p.V4.IsValid() {
+		second.V4 = host(secondWire.subnet[IPv4], int(p.V4.As4()[3]))
+	}
+	if p.V6.IsValid() {
+		second.V6 = netip.MustParseAddr(strings.Replace(p.V6.String(), underlay[IPv6].Addr().String(), secondWire.subnet[IPv6].Addr().String(), 1))
+	}
+	return second
+}
+
 // halves splits a prefix in two.
 func halves(p netip.Prefix) [2]netip.Prefix {
 	high := p.Addr().AsSlice()

@@ -16,7 +16,8 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 )
 
-// A Pod is the network namespace of a pod of a node. Addr is what the last Add gave it.
+// A Pod is the network namespace of a pod of a node. Addr is what the last Add gave it, and At what each has given it,
+// by interface.
 type Pod struct {
 	*Namespace
 	Node   *Node
@@ -25,6 +26,16 @@ type Pod struct {
 	Capabilities map[string]any
 
 	Result *types100.Result // of the last Add
+	At     map[string]Pair
+	Peer   string // the other end of the overlay's interface
+}
+
+// note keeps the addresses of an interface.
+func (p *Pod) note(iface string) {
+	if p.At == nil {
+		p.At = map[string]Pair{}
+	}
+	p.At[iface] = p.Addr
 }
 
 // ContainerID is the one that cnitool makes up for the pod.
@@ -82,30 +93,40 @@ const podsPerNetwork = 25
 // Conflist is the network of the node: the plugin that Options.Parent names with a range of its own, and veth-host,
 // as Options.Edit left them.
 func (n *Node) Conflist() *Conflist {
+	return n.conflist("cni0", n.World.Options.HostInterface, firstWire)
+}
+
+// Net2Conflist is the same network on the second wire, for the pods' net2.
+func (n *Node) Net2Conflist() *Conflist { return n.conflist("cni2", secondInterface, secondWire) }
+
+func (n *Node) conflist(name, master string, on wire) *Conflist {
 	o := n.World.Options
 	var ranges, routes, services []any
 	for _, f := range o.Stack {
-		subnet := n.podSubnet(f)
+		subnet, gateway := n.podSubnet(f), n.podGateway(f)
+		if on.number > 1 {
+			subnet, gateway = on.subnet[f], on.router.Of(f)
+		}
 		ranges = append(ranges, []any{map[string]any{
 			"subnet":     subnet.String(),
 			"rangeStart": host(subnet, n.firstPod).String(),
 			"rangeEnd":   host(subnet, n.firstPod+podsPerNetwork-1).String(),
-			"gateway":    n.podGateway(f).String(),
+			"gateway":    gateway.String(),
 		}})
 		routes = append(routes, map[string]any{"dst": defaultDst[f]})
 		services = append(services, ServiceCIDR[f].String())
 	}
-	wire := map[string]any{
-		"type": o.Parent.Type(), "master": o.HostInterface, "mode": o.Parent.mode(),
+	iface := map[string]any{
+		"type": o.Parent.Type(), "master": master, "mode": o.Parent.mode(),
 		"ipam": map[string]any{"type": "host-local", "ranges": ranges, "routes": routes},
 	}
 	if o.NoGateway { // host-local makes one up; with static the addresses come by NewPod
-		wire["ipam"], wire["capabilities"] = map[string]any{"type": "static"}, map[string]any{"ips": true}
+		iface["ipam"], iface["capabilities"] = map[string]any{"type": "static"}, map[string]any{"ips": true}
 	}
-	c := &Conflist{CNIVersion: "1.0.0", Name: "cni0", Plugins: []map[string]any{
-		wire,
+	c := &Conflist{CNIVersion: "1.0.0", Name: name, Plugins: []map[string]any{
+		iface,
 		{
-			"type": "veth-host", "hostInterface": o.HostInterface, "containerInterface": "veth0",
+			"type": "veth-host", "hostInterface": master, "containerInterface": "veth0",
 			"serviceCidr": services, "ipMasq": true, "firewall": o.Firewall,
 		},
 	}}
@@ -167,6 +188,7 @@ func (n *Node) AddTo(c *Conflist, p *Pod) error {
 		addr, _ := netip.AddrFromSlice(ip.Address.IP)
 		p.Addr.set(addr.Unmap())
 	}
+	p.note(p.IfName)
 	return nil
 }
 

@@ -6,7 +6,8 @@
 //	                                         ├── client 10.10.20.200
 //	                                         └── thief 10.10.20.201, which uses a pod as its router
 //
-// The same in IPv6 is fd20::152 and so on, and 2001:db8:2::2 outside. The wire is a bridge in a namespace of its own.
+// The same in IPv6 is fd20::152 and so on, and 2001:db8:2::2 outside. The wire is a bridge in a namespace of its own. There
+// may be a second one, 10.10.40.0/24 and fd40::/64, and an Overlay that makes the pods' first interface.
 // Nothing has a name in the file system and nothing of the machine that runs it is touched: when the process ends,
 // however it ends, the kernel takes the world down.
 //
@@ -18,6 +19,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,17 +27,20 @@ import (
 
 // Options is what differs between worlds. The zero value is a plain dual-stack one.
 type Options struct {
-	Stack         Stack  // families; both by default
-	HostInterface string // of the nodes, on the wire: "enp1s0" by default
-	Parent        Parent // of the pods' interfaces: $LAB_PARENT, or macvlan
-	Firewall      string // of veth-host: $LAB_FIREWALL, or what it chooses by itself
-	MTU           int    // of the wire: 1500 by default
-	NarrowMTU     int    // of the path between the wire and outside, enforced by the router; 0: that of the wire
-	RPFilter      int    // of the nodes and the pods, on all, default and the host interface
-	ARPIgnore     int    // of the nodes and the pods
-	SrcValidMark  int    // of the nodes, on all
-	VIP           bool   // an address in the underlay subnet on each node's lo
-	NoGateway     bool   // the IPAM (the static plugin then) gives the pods neither a gateway nor a route
+	Stack         Stack   // families; both by default
+	HostInterface string  // of the nodes, on the wire: "enp1s0" by default
+	Parent        Parent  // of the pods' interfaces: $LAB_PARENT, or macvlan
+	Firewall      string  // of veth-host: $LAB_FIREWALL, or what it chooses by itself
+	MTU           int     // of the wire: 1500 by default
+	NarrowMTU     int     // of the path between the wire and outside, enforced by the router; 0: that of the wire
+	RPFilter      int     // of the nodes and the pods, on all, default and the host interface
+	ARPIgnore     int     // of the nodes and the pods
+	SrcValidMark  int     // of the nodes, on all
+	VIP           bool    // an address in the underlay subnet on each node's lo
+	Overlay       Overlay // who makes the pods' eth0; the interface on the wire is net1 then
+	OverlayStack  Stack   // its families: those of the world by default
+	SecondWire    bool    // another wire, for the pods' net2
+	NoGateway     bool    // the IPAM (the static plugin then) gives the pods neither a gateway nor a route
 
 	// IPTables is the iptables of the nodes, where the machine has two: "nft" or "legacy"; "": $LAB_IPTABLES, or the machine's choice.
 	IPTables   string
@@ -59,6 +64,7 @@ type World struct {
 	Outside *Namespace // a machine behind the router
 	Client  *Namespace // a machine on the wire
 	Thief   *Namespace // a machine on the wire that sends everything to where Steal tells
+	Client2 *Namespace // a machine on the second wire; nil without one
 	N1, N2  *Node
 }
 
@@ -80,6 +86,9 @@ func New(o Options) (*World, error) {
 func (o *Options) setDefaults() error {
 	if len(o.Stack) == 0 {
 		o.Stack = DualStack
+	}
+	if len(o.OverlayStack) == 0 {
+		o.OverlayStack = o.Stack
 	}
 	if o.HostInterface == "" {
 		o.HostInterface = "enp1s0"
@@ -148,7 +157,7 @@ func (w *World) build() error {
 	if w.N2, err = newNode(w, "n2", nodeTwo, 100); err != nil {
 		return err
 	}
-	if err := w.Wire.IP(fmt.Sprintf("link add br0 mtu %d up type bridge", w.Options.MTU)); err != nil {
+	if err := w.addWire(firstWire); err != nil {
 		return err
 	}
 	for _, m := range []struct {
@@ -162,34 +171,75 @@ func (w *World) build() error {
 		{w.N1.Namespace, w.Options.HostInterface, nodeOne},
 		{w.N2.Namespace, w.Options.HostInterface, nodeTwo},
 	} {
-		if err := w.plug(m.Namespace, m.iface, m.addr); err != nil {
+		m.Addr = m.addr.In(w.Options.Stack)
+		if err := w.plug(firstWire, m.Namespace, m.iface, m.addr, m.Namespace == w.Router); err != nil {
 			return err
 		}
 	}
 	if err := w.buildOutside(); err != nil {
 		return err
 	}
-	return w.routePods()
+	if w.Options.SecondWire {
+		if err := w.buildSecondWire(); err != nil {
+			return err
+		}
+	}
+	if err := w.routePods(); err != nil {
+		return err
+	}
+	if err := w.overlays(); err != nil {
+		return err
+	}
+	return errors.Join(w.N1.settle(), w.N2.settle())
 }
 
-// plug connects a machine to the wire and gives it its addresses and, unless it is the router, its default route.
-func (w *World) plug(m *Namespace, iface string, addr Pair) error {
-	m.Addr = addr.In(w.Options.Stack)
+// settle waits until the node has its addresses for good: a Dump shows how far the kernel has come with them.
+func (n *Node) settle() error {
+	addrs := []netip.Addr{n.Addr.V6}
+	if n.World.Options.SecondWire {
+		addrs = append(addrs, OnSecondWire(n.Addr).V6)
+	}
+	return n.awaitAddresses(addrs...)
+}
+
+func (w *World) addWire(on wire) error {
+	return w.Wire.IP(fmt.Sprintf("link add br%d mtu %d up type bridge", on.number, w.Options.MTU))
+}
+
+// buildSecondWire connects the router and the nodes, which have their default routes elsewhere, and a client.
+func (w *World) buildSecondWire() (err error) {
+	if w.Client2, err = newNamespace("client2"); err != nil {
+		return err
+	}
+	w.Client2.Addr = secondWire.with(wireClient).In(w.Options.Stack)
+	return errors.Join(
+		w.addWire(secondWire),
+		w.plug(secondWire, w.Router, "eth2", routerWire, true),
+		w.plug(secondWire, w.N1.Namespace, secondInterface, nodeOne, true),
+		w.plug(secondWire, w.N2.Namespace, secondInterface, nodeTwo, true),
+		w.plug(secondWire, w.Client2, "eth0", wireClient, false),
+	)
+}
+
+// plug connects a machine to a wire and gives it the addresses there that have the host part of addr and, unless it has one
+// or is the router, its default route.
+func (w *World) plug(on wire, m *Namespace, iface string, addr Pair, routed bool) error {
+	port, addr := fmt.Sprintf("%s-%d", m.Name, on.number), on.with(addr)
 	err := w.Wire.IP(
-		fmt.Sprintf("link add %s mtu %d type veth peer name %s mtu %[2]d netns %[4]s", m.Name, w.Options.MTU, iface, m.Path()),
-		fmt.Sprintf("link set %s master br0 up", m.Name),
+		fmt.Sprintf("link add %s mtu %d type veth peer name %s mtu %[2]d netns %[4]s", port, w.Options.MTU, iface, m.Path()),
+		fmt.Sprintf("link set %s master br%d up", port, on.number),
 	)
 	if err != nil {
 		return err
 	}
 	var lines []string
 	for _, f := range w.Options.Stack {
-		lines = append(lines, fmt.Sprintf("addr add %s/%d dev %s", addr.Of(f), underlay[f].Bits(), iface))
+		lines = append(lines, fmt.Sprintf("addr add %s/%d dev %s", addr.Of(f), on.subnet[f].Bits(), iface))
 	}
 	lines = append(lines, fmt.Sprintf("link set %s up", iface))
-	if m != w.Router {
-		for _, f := range w.Options.Stack {
-			lines = append(lines, fmt.Sprintf("route add default via %s", routerWire.Of(f)))
+	for _, f := range w.Options.Stack {
+		if !routed {
+			lines = append(lines, fmt.Sprintf("route add default via %s", on.router.Of(f)))
 		}
 	}
 	return m.IP(lines...)
@@ -251,7 +301,7 @@ func (w *World) Close() error {
 			errs = append(errs, n.Close())
 		}
 	}
-	for _, n := range []*Namespace{w.Thief, w.Client, w.Outside, w.Router, w.Wire} {
+	for _, n := range []*Namespace{w.Client2, w.Thief, w.Client, w.Outside, w.Router, w.Wire} {
 		errs = append(errs, n.Close())
 	}
 	return errors.Join(errs...)

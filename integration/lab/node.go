@@ -183,6 +183,12 @@ func (n *Node) NewPod(name string) (*Pod, error) {
 		return nil, err
 	}
 	p := &Pod{Namespace: ns, Node: n, IfName: "eth0", Capabilities: map[string]any{}}
+	settings := n.World.Options.podSysctls()
+	if n.World.Options.Overlay != NoOverlay {
+		p.IfName = "net1"
+		// A network namespace starts with the IPv4 settings of the node, this one among them.
+		settings["net/ipv4/ip_forward"] = "1"
+	}
 	if n.World.Options.NoGateway {
 		var ips []string
 		for _, f := range n.World.Options.Stack {
@@ -192,7 +198,7 @@ func (n *Node) NewPod(name string) (*Pod, error) {
 		p.Capabilities["ips"] = ips
 	}
 	n.pods = append(n.pods, p)
-	return p, p.Sysctl(n.World.Options.podSysctls())
+	return p, p.Sysctl(settings)
 }
 
 // Close frees the node and its pods.

@@ -38,8 +38,9 @@ type Answer struct {
 	Sum    string         // the payload's SHA-256
 }
 
-// Serve starts a server on the machine. It stops when the namespace is closed.
-func (n *Namespace) Serve() (*Server, error) {
+// Serve starts a server on the machine. It stops when the namespace is closed. Over UDP it may be bound to some addresses
+// in place of the wildcard one: the kernel then answers from the one that was asked.
+func (n *Namespace) Serve(udp ...netip.Addr) (*Server, error) {
 	s := &Server{name: n.Name}
 	n.owned = append(n.owned, s)
 	err := n.Do(func() error {
@@ -50,11 +51,17 @@ func (n *Namespace) Serve() (*Server, error) {
 				return fmt.Errorf("listen: %w", err)
 			}
 			s.tcp = append(s.tcp, tcp)
-			udp, err := net.ListenUDP("udp"+network, &net.UDPAddr{Port: Port})
+		}
+		if len(udp) == 0 {
+			udp = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
+		}
+		for _, addr := range udp {
+			network := map[bool]string{true: "udp4", false: "udp6"}[addr.Is4()]
+			c, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, Port)))
 			if err != nil {
 				return fmt.Errorf("listen: %w", err)
 			}
-			s.udp = append(s.udp, udp)
+			s.udp = append(s.udp, c)
 		}
 		return nil
 	})

@@ -20,19 +20,6 @@ type path struct {
 	back     string // the interface of server by which the answer leaves; "" means any
 }
 
-// ask makes a row out of paths.
-func ask(ways ...path) func(*World, lab.Family, lab.Proto) error {
-	return func(w *World, f lab.Family, p lab.Proto) error {
-		var errs []error
-		for _, way := range ways {
-			if err := way.follow(w, f, p); err != nil {
-				errs = append(errs, fmt.Errorf("%s to %s: %w", way.from, way.to, err))
-			}
-		}
-		return errors.Join(errs...)
-	}
-}
-
 // follow sends the request, and looks at both ends which way the packets took.
 func (way path) follow(w *World, f lab.Family, p lab.Proto) error {
 	to, sees := w.target(way.to, f), w.seen(way).Of(f)
@@ -65,21 +52,25 @@ func (way path) follow(w *World, f lab.Family, p lab.Proto) error {
 	if _, err := atServer.Await(func(q lab.Packet) bool { return q.Proto == p && q.Out && q.Dst == sees }); err != nil {
 		return fmt.Errorf("%s did not answer to %s: %w", way.server, sees, err)
 	}
-	back := way.back
+	back := w.side(way.back)
 	if w.Options.Parent == lab.IPvlanL3S {
 		back = "" // requests come in by eth0, past the pod's netfilter, and the node sees the answers of both interfaces
 	}
 	return errors.Join(
-		leaves(atClient, way.by, p, request),
+		leaves(atClient, w.side(way.by), p, request),
 		leaves(atServer, back, p, reply),
 	)
 }
 
-// seen is the source address that the server sees. veth gives what the node translates for a pod the node's. Where a pod's connection to a Service cannot be led back to the
+// seen is the source address that the server sees. veth gives what the node translates for a pod the node's; router
+// leaves that to the overlay. Where a pod's connection to a Service cannot be led back to the
 // pod it goes out as the node's, and only a backend on the node itself sees the pod. IPVS looks up the route to a
 // backend by the addresses alone, not by interface and mark; and an ipvlan of mode l3s delivers an answer to the pod's
 // sockets, past its netfilter.
 func (w *World) seen(way path) lab.Pair {
+	if w.Options.Overlay != lab.NoOverlay {
+		return w.seenOverlay(way)
+	}
 	direct := w.Config.Plugin == "veth" || w.Config.Flavour == lab.IPVS || w.Options.Parent == lab.IPvlanL3S
 	if direct && way.sees == way.from && strings.HasPrefix(way.to, "svc/") && way.server != "n1" {
 		return w.N1.Addr
@@ -121,33 +112,31 @@ const (
 
 // load is row 14. Where a path has a Service in it, what is left of ICMP is the error that a backend sends: it has to
 // find the way back through all translations.
-func load(w *World, f lab.Family, p lab.Proto) error {
+func load(w *World, p lab.Proto) []path {
 	ways := []path{
-		{from: "a", to: "n1", server: "n1", sees: "a"},
+		{from: "a", to: "n1", by: toNode, server: "n1", sees: "a"},
 		{from: "n1", to: "a", server: "a", sees: "n1"},
-		{from: "a", to: "svc/c", server: "c", sees: "a"},
+		{from: "a", to: "svc/c", by: toNode, server: "c", sees: "a"},
 		{from: "outside", to: "nodeport/a", server: "a", sees: "outside"},
 		{from: "client", to: "a", server: "a", sees: "client"},
-	}
-	if !w.Options.NoGateway {
-		ways = append(ways, path{from: "outside", to: "a", server: "a", sees: "outside"})
+		{from: "outside", to: "a", server: "a", sees: "outside"},
 	}
 	if p == lab.ICMP {
 		ways = []path{
-			{from: "a", to: "n1"},
-			{from: "n1", to: "a"},
-			{from: "client", to: "a"},
-			{from: "a", to: "svc/closed-c"},
-			{from: "outside", to: "nodeport/closed-a"},
+			{from: "a", to: "n1", server: "n1"},
+			{from: "n1", to: "a", server: "a"},
+			{from: "client", to: "a", server: "a"},
+			{from: "a", to: "svc/closed-c", by: toNode, server: "c"},
+			{from: "outside", to: "nodeport/closed-a", server: "a"},
 		}
 	}
-	var errs []error
-	for _, way := range ways {
-		if err := way.load(w, f, p); err != nil {
-			errs = append(errs, fmt.Errorf("%s to %s: %w", way.from, way.to, err))
-		}
+	if w.Options.Overlay != lab.NoOverlay {
+		ways = append(ways,
+			path{from: "a", to: "o2", by: toNode, server: "o2", sees: "a"},
+			path{from: "o2", to: "a", server: "a", sees: "o2"},
+		)
 	}
-	return errors.Join(errs...)
+	return ways
 }
 
 func (way path) load(w *World, f lab.Family, p lab.Proto) error {

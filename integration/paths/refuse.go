@@ -4,29 +4,35 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"underlay-cni/integration/lab"
 )
 
-// refuse is row 15: the thief on the wire has the pod as its router, to the node, to a Service and to outside. Its
+// refused is row 15: the thief on the wire has the pod as its router, to the node, to a Service, to outside and to the overlay. Its
 // packets reach the pod, and nothing leaves the pod. Where the pod has the hardware address of its node they do not
 // even reach it: they are the node's, as if it were the thief's router, and what becomes of them is for the node to
 // say.
-func refuse(w *World, f lab.Family, p lab.Proto) error {
+func refused(w *World, p lab.Proto) []path {
+	targets := []path{
+		{from: "thief", to: "n1", server: "n1"},
+		{from: "thief", to: "svc/c", server: "c"},
+		{from: "thief", to: "outside", server: "outside"},
+	}
+	if p == lab.ICMP {
+		targets = slices.Delete(targets, 1, 2)
+	}
+	if w.Options.Overlay != lab.NoOverlay {
+		targets = append(targets, path{from: "thief", to: "o2", server: "o2"})
+	}
+	return targets
+}
+
+func (way path) refuse(w *World, f lab.Family, p lab.Proto) error {
 	if err := w.Steal(w.A.Addr, w.N1.Addr); err != nil {
 		return err
 	}
-	targets := []struct{ to, server string }{{"n1", "n1"}, {"svc/c", "c"}, {"outside", "outside"}}
-	var errs []error
-	for _, target := range targets {
-		if p == lab.ICMP && target.to == "svc/c" {
-			continue
-		}
-		if err := w.knock(f, p, w.target(target.to, f), w.servers[target.server]); err != nil {
-			errs = append(errs, fmt.Errorf("thief to %s by way of a: %w", target.to, err))
-		}
-	}
-	return errors.Join(errs...)
+	return w.knock(f, p, w.target(way.to, f), w.servers[way.server])
 }
 
 // knock needs no time limit to know that nothing came through: the ping that follows goes the same way, and when it
@@ -38,7 +44,7 @@ func (w *World) knock(f lab.Family, p lab.Proto, to netip.AddrPort, server *lab.
 	}
 	defer trace.Close()
 	reach := func(q lab.Packet) bool {
-		return !q.Out && q.Interface == "eth0" && q.Proto == p && q.Src == w.Thief.Addr.Of(f) && q.Dst == to.Addr()
+		return !q.Out && q.Interface == w.side(toWire) && q.Proto == p && q.Src == w.Thief.Addr.Of(f) && q.Dst == to.Addr()
 	}
 	sharesMAC := w.Options.Parent.SharesMAC()
 	before := server.Requests()

@@ -1,9 +1,12 @@
 package paths
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 
@@ -13,7 +16,7 @@ import (
 // A Config is what differs between the worlds that the table is run in.
 type Config struct {
 	lab.Options
-	Plugin  string      // under test: "veth-host" by default, or "veth"
+	Plugin  string      // under test: "veth-host" by default, "veth" or "router"
 	Flavour lab.Flavour // of kube-proxy
 	Backend Backend     // of the plugin
 	IPMasq  bool
@@ -56,6 +59,7 @@ type World struct {
 	*lab.World
 	Config  Config
 	A, B, C *lab.Pod // A and B on N1, C on N2
+	O1, O2  *lab.Pod // with the overlay's interface alone, where there is one: O1 on N1, O2 on N2
 
 	machines map[string]*lab.Namespace
 	servers  map[string]*lab.Server
@@ -76,18 +80,20 @@ func New(c Config) (*World, error) {
 	edit := c.Edit
 	firewall, variant := c.Backend.split()
 	c.IPTables = variant
+	if c.Plugin == "router" {
+		c.Overlay = cmp.Or(c.Overlay, lab.PTP)
+	}
 	c.Edit = func(list *lab.Conflist) {
-		if c.Plugin == "veth" {
-			asVeth(list)
+		if c.Plugin == "veth" || c.Plugin == "router" {
+			replace(list, c.Plugin)
 		}
-		if veth := list.Plugin("veth"); veth != nil && firewall != "" {
-			veth["firewall"] = firewall
+		for _, typ := range []string{"veth-host", "veth", "router"} {
+			if plugin := list.Plugin(typ); plugin != nil && firewall != "" {
+				plugin["firewall"] = firewall
+			}
 		}
 		if veth := list.Plugin("veth-host"); veth != nil {
 			veth["ipMasq"] = c.IPMasq
-			if firewall != "" {
-				veth["firewall"] = firewall
-			}
 		}
 		if c.Portmap {
 			list.Plugins = append(list.Plugins, map[string]any{
@@ -115,13 +121,24 @@ func New(c Config) (*World, error) {
 	return w, nil
 }
 
-// asVeth puts veth in the place of veth-host.
-func asVeth(list *lab.Conflist) {
-	veth := list.Plugin("veth-host")
-	services := veth["serviceCidr"]
-	clear(veth)
-	veth["type"], veth["service_hijack_subnet"] = "veth", services
-	veth["overlay_hijack_subnet"], veth["log_options"] = []any{}, map[string]any{"log_file": "/dev/null"}
+// replace puts veth or router in the place of veth-host.
+func replace(list *lab.Conflist, typ string) {
+	config := list.Plugin("veth-host")
+	services := config["serviceCidr"]
+	clear(config)
+	config["type"], config["service_hijack_subnet"] = typ, services
+	config["overlay_hijack_subnet"], config["log_options"] = []any{}, map[string]any{"log_file": "/dev/null"}
+	if typ == "router" {
+		config["overlay_hijack_subnet"] = prefixes(lab.OverlayCIDR[lab.IPv4], lab.OverlayCIDR[lab.IPv6])
+		config["additional_hijack_subnet"] = prefixes(Further.V4, Further.V6)
+	}
+}
+
+func prefixes[T fmt.Stringer](all ...T) (texts []any) {
+	for _, p := range all {
+		texts = append(texts, p.String())
+	}
+	return texts
 }
 
 // populate attaches the pods, on both nodes at the same time, and starts what runs on the machines.
@@ -131,27 +148,97 @@ func (w *World) populate() error {
 		errOne, errTwo error
 	)
 	one.Go(func() {
-		if w.A, errOne = w.attach(w.N1, "a"); errOne == nil {
+		w.O1, errOne = w.attachOverlay(w.N1, "o1")
+		if errOne == nil {
+			w.A, errOne = w.attach(w.N1, "a")
+		}
+		if errOne == nil {
 			w.B, errOne = w.attach(w.N1, "b")
 		}
 	})
-	two.Go(func() { w.C, errTwo = w.attach(w.N2, "c") })
+	two.Go(func() {
+		if w.O2, errTwo = w.attachOverlay(w.N2, "o2"); errTwo == nil {
+			w.C, errTwo = w.attach(w.N2, "c")
+		}
+	})
 	one.Wait()
 	two.Wait()
 	if err := errors.Join(errOne, errTwo); err != nil {
 		return err
 	}
-	for _, m := range []*lab.Namespace{
-		w.A.Namespace, w.B.Namespace, w.C.Namespace, w.N1.Namespace, w.N2.Namespace, w.Client, w.Outside, w.Thief,
-	} {
-		server, err := m.Serve()
-		if err != nil {
+	if err := w.further(); err != nil {
+		return err
+	}
+	for _, m := range []*lab.Namespace{w.N1.Namespace, w.N2.Namespace} {
+		if err := w.start(m, m.Addr, w.onSecondWire(m.Addr)); err != nil {
 			return err
 		}
-		w.machines[m.Name], w.servers[m.Name] = m, server
+	}
+	for _, p := range []*lab.Pod{w.A, w.B, w.C, w.O1, w.O2} {
+		if p == nil {
+			continue
+		}
+		if err := w.start(p.Namespace, slices.Collect(maps.Values(p.At))...); err != nil {
+			return err
+		}
+	}
+	if err := w.start(w.Outside, w.Outside.Addr, Further); err != nil {
+		return err
+	}
+	for _, m := range []*lab.Namespace{w.Client, w.Client2, w.Thief} {
+		if m == nil {
+			continue
+		}
+		if err := w.start(m, m.Addr); err != nil {
+			return err
+		}
 	}
 	w.machines["vip"] = &lab.Namespace{Name: "the VIP of n1", Addr: lab.VIP} // a source, not a machine
 	return w.serve()
+}
+
+// start runs a server on a machine. In a world with an overlay most have several addresses: over UDP it answers there from
+// the one that was asked, as programs do that are made for such machines. Any other's answer has the address of the
+// interface that it leaves by.
+func (w *World) start(m *lab.Namespace, addrs ...lab.Pair) error {
+	var udp []netip.Addr
+	for _, addr := range addrs {
+		for _, f := range w.Options.Stack {
+			if w.Options.Overlay != lab.NoOverlay && addr.Of(f).IsValid() {
+				udp = append(udp, addr.Of(f))
+			}
+		}
+	}
+	server, err := m.Serve(udp...)
+	if err != nil {
+		return err
+	}
+	w.machines[m.Name], w.servers[m.Name] = m, server
+	return nil
+}
+
+// onSecondWire is what a machine has there, if there is a second wire.
+func (w *World) onSecondWire(p lab.Pair) lab.Pair {
+	if !w.Options.SecondWire {
+		return lab.Pair{}
+	}
+	return lab.OnSecondWire(p)
+}
+
+// Further is another address of outside. It is router's additional subnet.
+var Further = lab.Pair{V4: netip.MustParseAddr("198.51.100.2"), V6: netip.MustParseAddr("2001:db8:4::2")}
+
+func (w *World) further() error {
+	var here, there []string
+	for _, f := range w.Options.Stack {
+		here = append(here, fmt.Sprintf("addr add %s dev lo nodad", Further.Of(f)))
+		there = append(there, fmt.Sprintf("route add %s via %s", Further.Of(f), w.Outside.Addr.Of(f)))
+	}
+	if w.Options.Overlay == lab.NoOverlay {
+		return nil
+	}
+	w.machines["further"] = &lab.Namespace{Name: "further", Addr: Further}
+	return errors.Join(w.Outside.IP(here...), w.Router.IP(there...))
 }
 
 // attach makes a pod and adds it to its node's network. The rp_filter of the node is written to the host end as well,
@@ -168,6 +255,9 @@ func (w *World) attach(n *lab.Node, name string) (*lab.Pod, error) {
 		}
 		p.Capabilities["portMappings"] = mappings
 	}
+	if w.Options.Overlay != lab.NoOverlay {
+		return p, w.attachToOverlay(n, p)
+	}
 	network := n.Conflist()
 	if name == w.Config.Second {
 		network = n.SecondConflist()
@@ -175,10 +265,46 @@ func (w *World) attach(n *lab.Node, name string) (*lab.Pod, error) {
 	if err := n.AddTo(network, p); err != nil {
 		return nil, err
 	}
-	if end := p.HostEnd(); end != "" {
-		err = n.Sysctl(map[string]string{"net/ipv4/conf/" + end + "/rp_filter": fmt.Sprint(w.Options.RPFilter)})
+	return p, w.filter(n, p.HostEnd())
+}
+
+func (w *World) filter(n *lab.Node, end string) error {
+	if end == "" {
+		return nil
 	}
-	return p, err
+	return n.Sysctl(map[string]string{"net/ipv4/conf/" + end + "/rp_filter": fmt.Sprint(w.Options.RPFilter)})
+}
+
+// attachOverlay makes a pod with the overlay's interface alone, if there is an overlay.
+func (w *World) attachOverlay(n *lab.Node, name string) (*lab.Pod, error) {
+	if w.Options.Overlay == lab.NoOverlay {
+		return nil, nil
+	}
+	p, err := n.NewPod(name)
+	if err != nil {
+		return nil, err
+	}
+	return p, errors.Join(n.AddOverlay(p), w.filter(n, p.Peer))
+}
+
+// attachToOverlay gives a pod eth0 of the overlay and its interfaces on the wires. The address that it is known by is
+// net1's.
+func (w *World) attachToOverlay(n *lab.Node, p *lab.Pod) error {
+	if err := n.AddOverlay(p); err != nil {
+		return err
+	}
+	if err := n.Add(p); err != nil {
+		return err
+	}
+	if w.Options.SecondWire {
+		p.IfName = "net2"
+		if err := n.AddTo(n.Net2Conflist(), p); err != nil {
+			return err
+		}
+		p.IfName = "net1"
+	}
+	p.Addr = p.At["net1"]
+	return w.filter(n, p.Peer)
 }
 
 // serve makes the Services, one for each machine that is a backend.
@@ -192,6 +318,9 @@ func (w *World) serve() error {
 		{Name: "outside", Endpoint: w.Outside.Addr, Port: lab.Port},
 		{Name: "closed-a", Endpoint: w.A.Addr, Port: closedPort, NodePort: nodePortNo, Local: true},
 		{Name: "closed-c", Endpoint: w.C.Addr, Port: closedPort},
+	}
+	if w.Options.Overlay != lab.NoOverlay {
+		all = append(all, lab.Service{Name: "o1", Endpoint: w.O1.Addr, Port: lab.Port}, lab.Service{Name: "o2", Endpoint: w.O2.Addr, Port: lab.Port})
 	}
 	w.services = map[string]lab.Service{}
 	cluster := lab.Pair{V4: lab.ServiceCIDR[lab.IPv4].Addr(), V6: lab.ServiceCIDR[lab.IPv6].Addr()}
@@ -220,6 +349,20 @@ func (w *World) target(name string, f lab.Family) netip.AddrPort {
 	case "hostport":
 		return netip.AddrPortFrom(w.N1.Addr.Of(f), hostPortA)
 	default:
-		return netip.AddrPortFrom(w.machines[name].Addr.Of(f), lab.Port)
+		return netip.AddrPortFrom(w.addr(name).Of(f), lab.Port)
+	}
+}
+
+// addr is the address of a machine; that of one of a pod's interfaces is eth0/a, that of a machine on the second wire
+// wire2/n1.
+func (w *World) addr(name string) lab.Pair {
+	iface, machine, found := strings.Cut(name, "/")
+	switch {
+	case !found:
+		return w.machines[name].Addr
+	case iface == "wire2":
+		return lab.OnSecondWire(w.machines[machine].Addr)
+	default:
+		return map[string]*lab.Pod{"a": w.A, "b": w.B, "c": w.C, "o1": w.O1, "o2": w.O2}[machine].At[iface]
 	}
 }

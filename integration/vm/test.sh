@@ -43,6 +43,8 @@ qemu)
 		run macvlan auto 'TestPaths$/^(ipvlan-.*|macvlan_ipvs)_rp_filter_1_ipMasq_false'
 		run macvlan auto 'TestPathsIPTables/(ipvlan-l2_nft|ipvlan-l2_ipvs|macvlan_ipvs)_ipMasq_false'
 		run macvlan auto 'TestVethPaths/^(nftables_(ipvlan-.*|macvlan_ipvs)|iptables-legacy_ipvlan-l2_nft)_rp_filter_1'
+		run macvlan auto 'TestRouterPaths/^(calico_nftables_(ipvlan-.*_nft|ipvlan-l2_ipvs|macvlan_ipvs)|(ptp_nftables|calico_iptables-nft)_ipvlan-l2_nft)_rp_filter_1'
+		run ipvlan-l2 auto 'TestRouterPathsElsewhere/^net2,_all_of_it,_calico,_nftables|TestRouterDel/^calico_dual|TestRouterRouteGet/calico'
 		run ipvlan-l2 auto 'TestPathsElsewhere/^(all_of_it|all_of_it,_ipMasq_false|beside_portmap|a_wire_.*|two_.*|no_.*),_nftables$'
 		run ipvlan-l2 auto 'TestDelLeavesTheNodeAsItWas/^dual|TestDelNeedsNothing|TestAddTwice|TestCheckAfterAdd|TestView|TestMove|TestExamples/^ipvlan-(openstack|iptables).conflist'
 	}
@@ -53,6 +55,7 @@ uml)
 	modules="veth macvlan ipvlan bridge iptable_mangle iptable_nat ip6table_mangle ip6table_nat"
 	usual() {
 		run macvlan iptables 'TestPathsIPTables/^iptables-legacy_.*_iptables-legacy'
+		run macvlan iptables 'TestRouterPaths/^calico_iptables-legacy_(macvlan|ipvlan-l2)_iptables-legacy'
 		run ipvlan-l2 auto 'TestCheckAfterAdd/dual_1.0.0|TestMove'
 	}
 	;;
