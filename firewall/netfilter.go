@@ -35,6 +35,8 @@ func connect(ns Namespace) (*conn, error) {
 	})
 	if err == nil {
 		err = unix.Connect(c.fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}) // the kernel, and nobody else
+		// An error without a copy of what was wrong, since Linux 4.3: a thousand of them fit in the buffer.
+		_ = unix.SetsockoptInt(c.fd, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1)
 	}
 	if err != nil {
 		c.close()
@@ -46,7 +48,7 @@ func connect(ns Namespace) (*conn, error) {
 func (c *conn) close() { _ = unix.Close(c.fd) }
 
 // exchange sends requests and calls each with the objects that the kernel answers. Of several errors it returns the first.
-func (c *conn) exchange(requests []byte, each func(message []byte) error) error {
+func (c *conn) exchange(requests []byte, each func(message []byte)) error {
 	if len(requests) > 100<<10 { // the kernel takes no more than its buffer holds
 		_ = unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 2*len(requests))
 	}
@@ -76,21 +78,28 @@ func (c *conn) exchange(requests []byte, each func(message []byte) error) error 
 				keep(ErrChanging)
 			}
 			switch m.Header.Type {
-			case unix.NLMSG_ERROR, unix.NLMSG_DONE:
+			case unix.NLMSG_ERROR, unix.NLMSG_DONE: // both begin with an errno, 0 for none
+				if len(m.Data) < 4 {
+					continue
+				}
 				if errno := -int32(binary.NativeEndian.Uint32(m.Data)); errno != 0 {
 					keep(fmt.Errorf("nf_tables: %w", unix.Errno(errno)))
 				}
 			default:
-				keep(each(m.Data))
+				if len(m.Data) >= sizeofNfgenmsg {
+					each(m.Data)
+				}
 			}
 		}
 	}
 }
 
-// A nfgenmsg is the header of every message, see linux/netfilter/nfnetlink.h.
+// An nfgenmsg begins every message, see linux/netfilter/nfnetlink.h.
 type nfgenmsg struct{ family, subsystem byte }
 
-func (nfgenmsg) Len() int            { return 4 }
+const sizeofNfgenmsg = 4
+
+func (nfgenmsg) Len() int            { return sizeofNfgenmsg }
 func (m nfgenmsg) Serialize() []byte { return []byte{m.family, unix.NFNETLINK_V0, 0, m.subsystem} }
 
 func message(kind, flags int, family nftables.TableFamily, attrs ...*nl.RtAttr) []byte {
@@ -102,13 +111,13 @@ func message(kind, flags int, family nftables.TableFamily, attrs ...*nl.RtAttr) 
 	return req.Serialize()
 }
 
-func text(kind int, value string) *nl.RtAttr { return nl.NewRtAttr(kind, nl.ZeroTerminated(value)) }
+func textAttr(kind int, value string) *nl.RtAttr { return nl.NewRtAttr(kind, nl.ZeroTerminated(value)) }
 
-func number(kind int, value uint32) *nl.RtAttr {
+func numberAttr(kind int, value uint32) *nl.RtAttr {
 	return nl.NewRtAttr(kind, binary.BigEndian.AppendUint32(nil, value))
 }
 
-func nested(kind int, attrs ...*nl.RtAttr) *nl.RtAttr {
+func nestedAttr(kind int, attrs ...*nl.RtAttr) *nl.RtAttr {
 	parent := nl.NewRtAttr(unix.NLA_F_NESTED|kind, nil)
 	for _, a := range attrs {
 		parent.AddChild(a)
@@ -148,8 +157,8 @@ next:
 	return data
 }
 
-// name is the text of an attribute.
-func name(data []byte, path ...int) string {
+// textOf is the text of the attribute that attribute finds, "" where there is none.
+func textOf(data []byte, path ...int) string {
 	value := attribute(data, path...)
 	if len(value) == 0 {
 		return ""
@@ -162,11 +171,8 @@ func name(data []byte, path ...int) string {
 func (c *conn) dump(kind int, family nftables.TableFamily, restart func(), each func(family nftables.TableFamily, attrs []byte), attrs ...*nl.RtAttr) (err error) {
 	for range attempts {
 		restart()
-		err = c.exchange(message(kind, unix.NLM_F_DUMP, family, attrs...), func(m []byte) error {
-			if len(m) >= nfgenmsg.Len(nfgenmsg{}) {
-				each(nftables.TableFamily(m[0]), m[4:])
-			}
-			return nil
+		err = c.exchange(message(kind, unix.NLM_F_DUMP, family, attrs...), func(m []byte) {
+			each(nftables.TableFamily(m[0]), m[sizeofNfgenmsg:])
 		})
 		if !errors.Is(err, ErrChanging) {
 			return err
@@ -178,7 +184,7 @@ func (c *conn) dump(kind int, family nftables.TableFamily, restart func(), each 
 // tables are all of the namespace.
 func (c *conn) tables() (all []*nftables.Table, err error) {
 	err = c.dump(unix.NFT_MSG_GETTABLE, nftables.TableFamilyUnspecified, func() { all = nil }, func(family nftables.TableFamily, attrs []byte) {
-		all = append(all, &nftables.Table{Name: name(attrs, unix.NFTA_TABLE_NAME), Family: family})
+		all = append(all, &nftables.Table{Name: textOf(attrs, unix.NFTA_TABLE_NAME), Family: family})
 	})
 	return all, err
 }
@@ -186,12 +192,11 @@ func (c *conn) tables() (all []*nftables.Table, err error) {
 // policy is the policy of a chain, accept if it has none. It is fs.ErrNotExist where there is no such chain.
 func (c *conn) policy(t *nftables.Table, chain string) (policy nftables.ChainPolicy, err error) {
 	policy = nftables.ChainPolicyAccept
-	ask := message(unix.NFT_MSG_GETCHAIN, 0, t.Family, text(unix.NFTA_CHAIN_TABLE, t.Name), text(unix.NFTA_CHAIN_NAME, chain))
-	err = c.exchange(ask, func(m []byte) error {
-		if value := attribute(m[4:], unix.NFTA_CHAIN_POLICY); len(value) == 4 {
+	ask := message(unix.NFT_MSG_GETCHAIN, 0, t.Family, textAttr(unix.NFTA_CHAIN_TABLE, t.Name), textAttr(unix.NFTA_CHAIN_NAME, chain))
+	err = c.exchange(ask, func(m []byte) {
+		if value := attribute(m[sizeofNfgenmsg:], unix.NFTA_CHAIN_POLICY); len(value) == 4 {
 			policy = nftables.ChainPolicy(binary.BigEndian.Uint32(value))
 		}
-		return nil
 	})
 	return policy, err
 }
@@ -206,13 +211,13 @@ type kernelRule struct {
 // rules are those of a table by their chains, in their order; of one chain if it is named. A table or a chain that is not
 // there has none.
 func (c *conn) rules(t *nftables.Table, chain string) (rules map[string][]kernelRule, err error) {
-	of := []*nl.RtAttr{text(unix.NFTA_RULE_TABLE, t.Name)}
+	of := []*nl.RtAttr{textAttr(unix.NFTA_RULE_TABLE, t.Name)}
 	if chain != "" {
-		of = append(of, text(unix.NFTA_RULE_CHAIN, chain))
+		of = append(of, textAttr(unix.NFTA_RULE_CHAIN, chain))
 	}
 	err = c.dump(unix.NFT_MSG_GETRULE, t.Family, func() { rules = map[string][]kernelRule{} }, func(_ nftables.TableFamily, attrs []byte) {
-		in := name(attrs, unix.NFTA_RULE_CHAIN)
-		if name(attrs, unix.NFTA_RULE_TABLE) != t.Name || chain != "" && in != chain {
+		in := textOf(attrs, unix.NFTA_RULE_CHAIN)
+		if textOf(attrs, unix.NFTA_RULE_TABLE) != t.Name || chain != "" && in != chain {
 			return
 		}
 		r := kernelRule{
@@ -220,8 +225,8 @@ func (c *conn) rules(t *nftables.Table, chain string) (rules map[string][]kernel
 			data:   append([]byte(nil), attribute(attrs, unix.NFTA_RULE_USERDATA)...),
 		}
 		for _, e := range attributes(attribute(attrs, unix.NFTA_RULE_EXPRESSIONS)) {
-			to := name(e, unix.NFTA_EXPR_DATA, unix.NFTA_IMMEDIATE_DATA, unix.NFTA_DATA_VERDICT, unix.NFTA_VERDICT_CHAIN)
-			if name(e, unix.NFTA_EXPR_NAME) == "immediate" && to != "" {
+			to := textOf(e, unix.NFTA_EXPR_DATA, unix.NFTA_IMMEDIATE_DATA, unix.NFTA_DATA_VERDICT, unix.NFTA_VERDICT_CHAIN)
+			if textOf(e, unix.NFTA_EXPR_NAME) == "immediate" && to != "" {
 				r.target = to
 			}
 		}
@@ -253,31 +258,31 @@ func (tx *transaction) commit(c *conn) error {
 		return req.Serialize()
 	}
 	all := append(frame(unix.NFNL_MSG_BATCH_BEGIN), tx.messages...)
-	return c.exchange(append(all, frame(unix.NFNL_MSG_BATCH_END)...), func([]byte) error { return nil })
+	return c.exchange(append(all, frame(unix.NFNL_MSG_BATCH_END)...), func([]byte) {})
 }
 
 // addTable adds a table, with unix.NLM_F_EXCL only where there is none of the name.
 func (tx *transaction) addTable(t *nftables.Table, flags int) {
-	tx.add(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|flags, t, text(unix.NFTA_TABLE_NAME, t.Name))
+	tx.add(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|flags, t, textAttr(unix.NFTA_TABLE_NAME, t.Name))
 }
 
 func (tx *transaction) deleteTable(t *nftables.Table) {
-	tx.add(unix.NFT_MSG_DELTABLE, 0, t, text(unix.NFTA_TABLE_NAME, t.Name))
+	tx.add(unix.NFT_MSG_DELTABLE, 0, t, textAttr(unix.NFTA_TABLE_NAME, t.Name))
 }
 
 func (tx *transaction) addChain(t *nftables.Table, ch chain) {
-	attrs := []*nl.RtAttr{text(unix.NFTA_CHAIN_TABLE, t.Name), text(unix.NFTA_CHAIN_NAME, ch.name)}
+	attrs := []*nl.RtAttr{textAttr(unix.NFTA_CHAIN_TABLE, t.Name), textAttr(unix.NFTA_CHAIN_NAME, ch.name)}
 	if ch.hook != nil {
 		attrs = append(attrs,
-			nested(unix.NFTA_CHAIN_HOOK, number(unix.NFTA_HOOK_HOOKNUM, uint32(*ch.hook)), number(unix.NFTA_HOOK_PRIORITY, uint32(ch.priority))),
-			number(unix.NFTA_CHAIN_POLICY, uint32(nftables.ChainPolicyAccept)), text(unix.NFTA_CHAIN_TYPE, string(ch.kind)))
+			nestedAttr(unix.NFTA_CHAIN_HOOK, numberAttr(unix.NFTA_HOOK_HOOKNUM, uint32(*ch.hook)), numberAttr(unix.NFTA_HOOK_PRIORITY, uint32(ch.priority))),
+			numberAttr(unix.NFTA_CHAIN_POLICY, uint32(nftables.ChainPolicyAccept)), textAttr(unix.NFTA_CHAIN_TYPE, string(ch.kind)))
 	}
 	tx.add(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, t, attrs...)
 }
 
 // deleteChain deletes a chain; its rules have to go before.
 func (tx *transaction) deleteChain(t *nftables.Table, chain string) {
-	tx.add(unix.NFT_MSG_DELCHAIN, 0, t, text(unix.NFTA_CHAIN_TABLE, t.Name), text(unix.NFTA_CHAIN_NAME, chain))
+	tx.add(unix.NFT_MSG_DELCHAIN, 0, t, textAttr(unix.NFTA_CHAIN_TABLE, t.Name), textAttr(unix.NFTA_CHAIN_NAME, chain))
 }
 
 // addRule appends a rule to a chain.
@@ -297,7 +302,7 @@ func (tx *transaction) addRule(t *nftables.Table, chain string, r rule, data []b
 		}
 	}
 	tx.add(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, t,
-		text(unix.NFTA_RULE_TABLE, t.Name), text(unix.NFTA_RULE_CHAIN, chain), exprs, nl.NewRtAttr(unix.NFTA_RULE_USERDATA, data))
+		textAttr(unix.NFTA_RULE_TABLE, t.Name), textAttr(unix.NFTA_RULE_CHAIN, chain), exprs, nl.NewRtAttr(unix.NFTA_RULE_USERDATA, data))
 }
 
 // addSet adds an anonymous set of protocols, and returns the expression that looks a register up in it.
@@ -306,24 +311,24 @@ func (tx *transaction) addSet(t *nftables.Table, protocols []byte) expr.Any {
 	tx.sets++
 	var elements []*nl.RtAttr
 	for _, p := range protocols {
-		elements = append(elements, nested(unix.NFTA_LIST_ELEM, nested(unix.NFTA_SET_ELEM_KEY, nl.NewRtAttr(unix.NFTA_DATA_VALUE, []byte{p}))))
+		elements = append(elements, nestedAttr(unix.NFTA_LIST_ELEM, nestedAttr(unix.NFTA_SET_ELEM_KEY, nl.NewRtAttr(unix.NFTA_DATA_VALUE, []byte{p}))))
 	}
 	const inetProto, byteOrder = 12, 2 // what nft(8) calls the type of the keys, and big endian
 	tx.add(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE, t,
-		text(unix.NFTA_SET_TABLE, t.Name), text(unix.NFTA_SET_NAME, template), number(unix.NFTA_SET_ID, tx.sets),
-		number(unix.NFTA_SET_FLAGS, unix.NFT_SET_ANONYMOUS|unix.NFT_SET_CONSTANT),
-		number(unix.NFTA_SET_KEY_TYPE, inetProto), number(unix.NFTA_SET_KEY_LEN, 1),
-		nested(unix.NFTA_SET_DESC, number(unix.NFTA_SET_DESC_SIZE, uint32(len(protocols)))),
+		textAttr(unix.NFTA_SET_TABLE, t.Name), textAttr(unix.NFTA_SET_NAME, template), numberAttr(unix.NFTA_SET_ID, tx.sets),
+		numberAttr(unix.NFTA_SET_FLAGS, unix.NFT_SET_ANONYMOUS|unix.NFT_SET_CONSTANT),
+		numberAttr(unix.NFTA_SET_KEY_TYPE, inetProto), numberAttr(unix.NFTA_SET_KEY_LEN, 1),
+		nestedAttr(unix.NFTA_SET_DESC, numberAttr(unix.NFTA_SET_DESC_SIZE, uint32(len(protocols)))),
 		nl.NewRtAttr(unix.NFTA_SET_USERDATA, userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, byteOrder)))
 	tx.add(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, t,
-		text(unix.NFTA_SET_ELEM_LIST_TABLE, t.Name), text(unix.NFTA_SET_ELEM_LIST_SET, template), number(unix.NFTA_SET_ELEM_LIST_SET_ID, tx.sets),
-		nested(unix.NFTA_SET_ELEM_LIST_ELEMENTS, elements...))
+		textAttr(unix.NFTA_SET_ELEM_LIST_TABLE, t.Name), textAttr(unix.NFTA_SET_ELEM_LIST_SET, template), numberAttr(unix.NFTA_SET_ELEM_LIST_SET_ID, tx.sets),
+		nestedAttr(unix.NFTA_SET_ELEM_LIST_ELEMENTS, elements...))
 	return &expr.Lookup{SourceRegister: reg, SetName: template, SetID: tx.sets}
 }
 
 // deleteRule deletes a rule of a chain, or without one all of the chain's.
 func (tx *transaction) deleteRule(t *nftables.Table, chain string, r *kernelRule) {
-	attrs := []*nl.RtAttr{text(unix.NFTA_RULE_TABLE, t.Name), text(unix.NFTA_RULE_CHAIN, chain)}
+	attrs := []*nl.RtAttr{textAttr(unix.NFTA_RULE_TABLE, t.Name), textAttr(unix.NFTA_RULE_CHAIN, chain)}
 	if r != nil {
 		attrs = append(attrs, nl.NewRtAttr(unix.NFTA_RULE_HANDLE, r.handle))
 	}
