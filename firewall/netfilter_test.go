@@ -1,7 +1,9 @@
 package firewall
 
 import (
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"io/fs"
 	"testing"
 
@@ -19,7 +21,7 @@ func TestManyRules(t *testing.T) {
 	set := nftBackend{}.Node(ns, many)
 	must(t, set.Apply())
 	must(t, set.Verify())
-	run(t, ns, "nft", "delete", "rule", "inet", set.(*table).name, "nodeport", "handle", lastHandle(t, ns, set.(*table)))
+	run(t, ns, "nft", "delete", "rule", "inet", "veth-host-"+many.Network, "nodeport", "handle", lastHandle(t, ns, many.Network))
 	if set.Verify() == nil {
 		t.Error("Verify does not miss the last rule")
 	}
@@ -27,20 +29,16 @@ func TestManyRules(t *testing.T) {
 	must(t, set.Verify())
 }
 
-// lastHandle is that of the last rule of the chain of NodePorts, as nft(8) takes it.
-func lastHandle(t *testing.T, ns Namespace, set *table) string {
+// lastHandle is that of the last rule for NodePorts of a network, as nft(8) takes it.
+func lastHandle(t *testing.T, ns Namespace, network string) string {
 	t.Helper()
 	c, err := connect(ns)
 	must(t, err)
 	defer c.close()
-	rules, err := c.rules(set.netlink(), "nodeport")
+	rules, err := c.rules(&nftables.Table{Name: "veth-host-" + network, Family: nftables.TableFamilyINet}, "nodeport")
 	must(t, err)
-	last := rules["nodeport"][len(rules["nodeport"])-1].handle
-	handle := "0x"
-	for _, b := range last {
-		handle += string("0123456789abcdef"[b>>4]) + string("0123456789abcdef"[b&15])
-	}
-	return handle
+	all := rules["nodeport"]
+	return fmt.Sprint(binary.BigEndian.Uint64(all[len(all)-1].handle))
 }
 
 // TestTransactionFails: what is refused is an errno, and the socket is good for more.
