@@ -118,7 +118,7 @@ func (a *attachment) nodeSysctls(p *plugin.Plan) {
 		p.Add(&routing.InetConf{Dev: a.hostEnd, Values: routing.Values("src_valid_mark=1", "forwarding=1")})
 	}
 	if a.family(true) != nil {
-		p.Add(&routing.Sysctls{NS: a.node, Dir: v6conf + a.hostEnd.Name, Values: routing.Values("disable_ipv6=0")})
+		p.Add(&routing.Sysctls{NS: a.node, Dir: v6conf + a.hostEnd.Name, Dev: a.hostEnd, Values: routing.Values("disable_ipv6=0")})
 	}
 }
 
