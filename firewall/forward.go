@@ -81,8 +81,12 @@ func (l *leftovers) eachClosed(n *nfTables, variants []string, f func(*half) err
 // been used for the table; where that program is missing, nobody can tell.
 func (l *leftovers) closed(n *nfTables, variant string) (closed [2]bool, err error) {
 	if variant == variantNFT {
-		for i, chain := range filterChains(n, "FORWARD") {
-			closed[i] = chain != nil && chain.Policy != nil && *chain.Policy == nftables.ChainPolicyDrop
+		for i := range closed {
+			t := xtableOf("filter", i == 1)
+			if n.has(t) {
+				policy, err := n.policy(t, "FORWARD")
+				closed[i] = err == nil && policy == nftables.ChainPolicyDrop
+			}
 		}
 		return closed, nil
 	}
@@ -101,19 +105,5 @@ func (l *leftovers) closed(n *nfTables, variant string) (closed [2]bool, err err
 
 // passing reports whether iptables-nft's FORWARD jumps to the chain, without a process and a closer look.
 func (h *half) passing(n *nfTables) bool {
-	return len(jumpsTo(n.Conn, h.nftTable(h.tables[0]), h.tables[0].chains[0])) > 0
-}
-
-// filterChains are the chains of a name in iptables-nft's filter tables of IPv4 and IPv6, nil where there is none.
-func filterChains(n *nfTables, name string) (chains [2]*nftables.Chain) {
-	for i := range chains {
-		t := xtableOf("filter", i == 1)
-		if !n.has(t) {
-			continue
-		}
-		if chain, err := n.ListChain(t, name); err == nil {
-			chains[i] = chain
-		}
-	}
-	return chains
+	return len(jumpsTo(n.conn, h.nftTable(h.tables[0]), h.tables[0].chains[0])) > 0
 }

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
 )
 
 // leftovers are what other backends, or the other variant of iptables, may hold of one rule set.
@@ -48,7 +47,7 @@ func (l *leftovers) settled() error {
 
 // nfTables are the tables of nf_tables in a namespace, by one question for all of them, and the socket for more.
 type nfTables struct {
-	*nftables.Conn
+	*conn
 	tables []*nftables.Table
 }
 
@@ -66,8 +65,8 @@ func (l *leftovers) with(f func(*nfTables) error) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = c.CloseLasting() }()
-	tables, err := c.ListTables()
+	defer c.close()
+	tables, err := c.tables()
 	if err != nil && !unsupported(err) {
 		return fmt.Errorf("list tables: %w", err)
 	}
@@ -121,7 +120,7 @@ func (l *leftovers) sweepNFT(n *nfTables, remove bool) error {
 		case !remove:
 			return fmt.Errorf("%s: chain %s is still there", h.tool, name)
 		default:
-			if err := h.removeNFT(n.Conn); err != nil {
+			if err := h.removeNFT(n.conn); err != nil {
 				return fmt.Errorf("%s: delete chain %s and what belongs to it: %w", h.tool, name, err)
 			}
 		}
@@ -146,7 +145,7 @@ func (h *half) holds(n *nfTables) string {
 			continue
 		}
 		for _, ch := range t.chains {
-			if _, err := n.ListChain(h.nftTable(t), ch.name); err == nil {
+			if _, err := n.policy(h.nftTable(t), ch.name); err == nil {
 				return ch.name
 			}
 		}
@@ -157,30 +156,27 @@ func (h *half) holds(n *nfTables) string {
 func (h *half) nftTable(t xtable) *nftables.Table { return xtableOf(t.name, h.tool.v6) }
 
 // removeNFT deletes what iptables-nft has of the half, in one transaction and without it: the program may be gone.
-func (h *half) removeNFT(c *nftables.Conn) (err error) {
+func (h *half) removeNFT(c *conn) (err error) {
 	for range attempts {
-		var ours []*nftables.Chain
+		var tx transaction
+		var flush, remove []func()
 		for _, t := range h.tables {
 			nt := h.nftTable(t)
 			for _, ch := range t.chains {
-				if _, err := c.ListChain(nt, ch.name); err != nil {
+				if _, err := c.policy(nt, ch.name); err != nil {
 					continue
 				}
 				for _, r := range jumpsTo(c, nt, ch) {
-					if err := c.DelRule(r); err != nil {
-						return err
-					}
+					tx.deleteRule(nt, ch.from, &r)
 				}
-				ours = append(ours, &nftables.Chain{Name: ch.name, Table: nt})
+				flush = append(flush, func() { tx.deleteRule(nt, ch.name, nil) })
+				remove = append(remove, func() { tx.deleteChain(nt, ch.name) })
 			}
 		}
-		for _, ch := range ours {
-			c.FlushChain(ch)
+		for _, step := range append(flush, remove...) { // they jump to one another
+			step()
 		}
-		for _, ch := range ours {
-			c.DelChain(ch)
-		}
-		if err = c.Flush(); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		if err = tx.commit(c); err == nil || !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
@@ -188,22 +184,15 @@ func (h *half) removeNFT(c *nftables.Conn) (err error) {
 }
 
 // jumpsTo are the rules of the built-in chain that jump to one of ours.
-func jumpsTo(c *nftables.Conn, t *nftables.Table, ch xchain) (jumps []*nftables.Rule) {
+func jumpsTo(c *conn, t *nftables.Table, ch xchain) (jumps []kernelRule) {
 	if ch.from == "" {
 		return nil
 	}
-	rules, err := c.GetRules(t, &nftables.Chain{Name: ch.from, Table: t})
+	rules, err := c.rules(t, ch.from)
 	if err != nil {
 		return nil // there is no such chain, then
 	}
-	for _, r := range rules {
-		for _, e := range r.Exprs {
-			if v, ok := e.(*expr.Verdict); ok && v.Chain == ch.name {
-				jumps = append(jumps, r)
-			}
-		}
-	}
-	return jumps
+	return slices.DeleteFunc(rules[ch.from], func(r kernelRule) bool { return r.target != ch.name })
 }
 
 // sweepLegacy sweeps what iptables-legacy holds. Where there is no such program, there is nothing of ours: whoever has

@@ -39,7 +39,7 @@ func (u MarkUser) String() string {
 // MarkUsers lists the rules of others in a namespace that touch any of the bits: those of nf_tables, iptables-nft's among
 // them, and those of iptables-legacy.
 func MarkUsers(ns Namespace, bits uint32) (users []MarkUser, err error) {
-	c, err := connect(ns)
+	c, err := connectLibrary(ns)
 	switch {
 	case err == nil:
 		defer func() { _ = c.CloseLasting() }()
@@ -68,6 +68,20 @@ func ServicesMarks(services Change) uint32 {
 		return openedByPod
 	}
 	return 0
+}
+
+// connectLibrary opens a socket of google/nftables, which decodes the expressions of rules. Without a deadline: when one
+// passes, it goes on receiving what it never gets, for ever and at full speed.
+func connectLibrary(ns Namespace) (c *nftables.Conn, err error) {
+	err = ns.Do(func() (err error) {
+		// Not WithNetNSFd: it would start a thread for it.
+		c, err = nftables.New(nftables.AsLasting())
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open a netfilter socket: %w", err)
+	}
+	return c, nil
 }
 
 // ours reports whether a table or a chain is of this package.

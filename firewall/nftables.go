@@ -10,8 +10,8 @@ import (
 	"strings"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
+	"golang.org/x/sys/unix"
 )
 
 // The nftables backend: one table of family inet per network and one in each pod. Adding to nftables is
@@ -104,7 +104,7 @@ func (t *table) Apply() error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = c.CloseLasting() }()
+	defer c.close()
 	if t.shared || t.there {
 		if state, err := t.compare(c); err != nil || state == nil {
 			return err
@@ -112,14 +112,15 @@ func (t *table) Apply() error {
 	}
 	exists := false
 	for range attempts {
+		var tx transaction
 		if exists {
 			if state, err := t.compare(c); err != nil || state == nil {
 				return err
 			}
-			c.DelTable(t.netlink())
+			tx.deleteTable(t.netlink())
 		}
-		t.queue(c)
-		err = c.Flush()
+		t.queue(&tx)
+		err = tx.commit(c)
 		switch {
 		case err == nil:
 			t.added, t.fresh = !exists, true
@@ -144,41 +145,19 @@ func (t *table) netlink() *nftables.Table {
 	return &nftables.Table{Name: t.name, Family: nftables.TableFamilyINet}
 }
 
-// queue adds the whole table to the transaction.
-func (t *table) queue(c *nftables.Conn) {
-	nt := c.CreateTable(t.netlink())
-	chains := make([]*nftables.Chain, len(t.chains))
-	for i, ch := range t.chains {
-		chains[i] = ch.netlink(nt)
-		c.AddChain(chains[i])
+// queue adds the whole table to the transaction. It has to be a new one.
+func (t *table) queue(tx *transaction) {
+	nt := t.netlink()
+	tx.addTable(nt, unix.NLM_F_EXCL)
+	for _, ch := range t.chains {
+		tx.addChain(nt, ch)
 	}
 	for i, ch := range t.chains {
 		for j, r := range ch.rules {
 			data := userdata.AppendString(nil, userdata.TypeComment, r.comment)
-			data = userdata.Append(data, typeDigest, t.digest(i, j))
-			c.AddRule(&nftables.Rule{Table: nt, Chain: chains[i], Exprs: r.exprs(c, nt), UserData: data})
+			tx.addRule(nt, ch.name, r, userdata.Append(data, typeDigest, t.digest(i, j)))
 		}
 	}
-}
-
-func (ch chain) netlink(t *nftables.Table) *nftables.Chain {
-	out := &nftables.Chain{Name: ch.name, Table: t}
-	if ch.hook != nil {
-		accept := nftables.ChainPolicyAccept
-		out.Type, out.Hooknum, out.Priority, out.Policy = ch.kind, ch.hook, &ch.priority, &accept
-	}
-	return out
-}
-
-func (r rule) exprs(c *nftables.Conn, t *nftables.Table) []expr.Any {
-	var all []expr.Any
-	for _, term := range r.terms {
-		all = append(all, term.exprs...)
-		if term.set != nil {
-			all = append(all, term.set(c, t))
-		}
-	}
-	return all
 }
 
 // Verify compares the table with the kernel's.
@@ -187,7 +166,7 @@ func (t *table) Verify() error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = c.CloseLasting() }()
+	defer c.close()
 	state, err := t.compare(c)
 	if state == nil && err == nil {
 		state, err = t.comparePolicies(c)
@@ -196,17 +175,17 @@ func (t *table) Verify() error {
 }
 
 // compare tells whether all rules are there, which is all that an ADD asks.
-func (t *table) compare(c *nftables.Conn) (state, err error) {
+func (t *table) compare(c *conn) (state, err error) {
+	rules, err := c.rules(t.netlink(), "")
+	if err != nil {
+		return nil, fmt.Errorf("list table inet %s: %w", t.name, err)
+	}
 	var missing, other []string
-	nt := t.netlink()
 	for i, ch := range t.chains {
-		got, err := c.GetRules(nt, ch.netlink(nt))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("list chain inet %s %s: %w", t.name, ch.name, err)
-		}
+		got := rules[ch.name]
 		same := len(got) == len(ch.rules)
 		for j := 0; same && j < len(got); j++ {
-			same = bytes.Equal(userdata.Get(got[j].UserData, typeDigest), t.digest(i, j))
+			same = bytes.Equal(userdata.Get(got[j].data, typeDigest), t.digest(i, j))
 		}
 		switch {
 		case len(got) == 0:
@@ -227,19 +206,19 @@ func (t *table) compare(c *nftables.Conn) (state, err error) {
 }
 
 // comparePolicies tells whether a base chain drops what no rule has decided.
-func (t *table) comparePolicies(c *nftables.Conn) (state, err error) {
+func (t *table) comparePolicies(c *conn) (state, err error) {
 	for _, ch := range t.chains {
 		if ch.hook == nil {
 			continue
 		}
-		got, err := c.ListChain(t.netlink(), ch.name)
+		policy, err := c.policy(t.netlink(), ch.name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // compare has said so
 		}
 		if err != nil {
 			return nil, fmt.Errorf("list chain inet %s %s: %w", t.name, ch.name, err)
 		}
-		if got.Policy != nil && *got.Policy != nftables.ChainPolicyAccept {
+		if policy != nftables.ChainPolicyAccept {
 			return fmt.Errorf("chain inet %s %s has policy drop, not accept", t.name, ch.name), nil
 		}
 	}
@@ -264,9 +243,10 @@ func (t *table) undo() error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = c.CloseLasting() }()
-	c.DelTable(t.netlink())
-	if err := c.Flush(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	defer c.close()
+	var tx transaction
+	tx.deleteTable(t.netlink())
+	if err := tx.commit(c); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
@@ -282,31 +262,19 @@ func (nftBackend) probe(ns Namespace, set func(Namespace) Change) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	defer func() { _ = c.CloseLasting() }()
-	tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
+	defer c.close()
+	tables, err := c.tables()
 	if err != nil {
 		return fmt.Errorf("%w: list tables: %w", ErrUnavailable, err)
 	}
-	if slices.ContainsFunc(tables, func(t *nftables.Table) bool { return strings.HasPrefix(t.Name, "veth") }) {
+	ours := func(t *nftables.Table) bool {
+		return t.Family == nftables.TableFamilyINet && strings.HasPrefix(t.Name, "veth")
+	}
+	if slices.ContainsFunc(tables, ours) {
 		return nil
 	}
 	if err := inScratch(set); err != nil {
 		return fmt.Errorf("%w: make a table: %w", ErrUnavailable, err)
 	}
 	return nil
-}
-
-// connect opens a socket without a deadline. The kernel has answered when it has taken a request, so nobody waits for
-// an answer; and when a deadline passes meanwhile (a transaction waits for those of others, and for modules to be
-// loaded) google/nftables goes on receiving what it never gets, for ever and at full speed.
-func connect(ns Namespace) (c *nftables.Conn, err error) {
-	err = ns.Do(func() (err error) {
-		// Not WithNetNSFd: it would start a thread for it.
-		c, err = nftables.New(nftables.AsLasting())
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("open a netfilter socket: %w", err)
-	}
-	return c, nil
 }

@@ -42,11 +42,12 @@ func (t *table) rewrite() error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = c.CloseLasting() }()
-	c.AddTable(t.netlink()) // so that there is one to delete
-	c.DelTable(t.netlink())
-	t.queue(c)
-	return c.Flush()
+	defer c.close()
+	var tx transaction
+	tx.addTable(t.netlink(), 0) // so that there is one to delete
+	tx.deleteTable(t.netlink())
+	t.queue(&tx)
+	return tx.commit(c)
 }
 
 // rewrite turns what is there into what should be, in one transaction for each table of a family.

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"strings"
 
-	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -15,7 +14,7 @@ import (
 type term struct {
 	text  string
 	exprs []expr.Any
-	set   func(*nftables.Conn, *nftables.Table) expr.Any // adds a set to the transaction and looks it up
+	set   []byte // what the register is looked up in, after all of exprs: protocols
 }
 
 // reg is the register through which every term passes its value.
@@ -84,18 +83,14 @@ func fibDaddrOifname(name string) term {
 var l4protos = map[string]byte{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP, "sctp": unix.IPPROTO_SCTP}
 
 func l4proto(names ...string) term {
-	var elements []nftables.SetElement
+	var elements []byte
 	for _, name := range names {
-		elements = append(elements, nftables.SetElement{Key: []byte{l4protos[name]}})
+		elements = append(elements, l4protos[name])
 	}
 	return term{
 		text:  "meta l4proto " + set(names),
 		exprs: []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg}},
-		set: func(c *nftables.Conn, t *nftables.Table) expr.Any {
-			s := &nftables.Set{Table: t, Anonymous: true, Constant: true, KeyType: nftables.TypeInetProto}
-			_ = c.AddSet(s, elements) // kept by the connection, for Flush to return
-			return &expr.Lookup{SourceRegister: reg, SetName: s.Name, SetID: s.ID}
-		},
+		set:   elements,
 	}
 }
 

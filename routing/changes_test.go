@@ -409,6 +409,18 @@ func sysctlCases() []changeCase {
 			},
 		},
 		{
+			name: "IPv6 that is off", bare: true, before: dotted + "; sysctl -qw net/ipv6/conf/eth0.100/disable_ipv6=1", says: "eth0.100/disable_ipv6 is 1, not 0",
+			change: func(w *world) change {
+				return &routing.Sysctls{NS: w.node, Dir: "net/ipv6/conf/eth0.100", Dev: w.node.Link("eth0.100"), Values: routing.Values("disable_ipv6=0")}
+			},
+		},
+		{
+			name: "IPv6 that is on", bare: true, already: true, before: dotted,
+			change: func(w *world) change {
+				return &routing.Sysctls{NS: w.node, Dir: "net/ipv6/conf/eth0.100", Dev: w.node.Link("eth0.100"), Values: routing.Values("disable_ipv6=0")}
+			},
+		},
+		{
 			name: "sysctls that are so", bare: true, already: true,
 			change: func(w *world) change {
 				return &routing.Sysctls{NS: w.node, Dir: "net/ipv4/conf/all", Values: []routing.Value{{Key: "rp_filter", Value: "0"}}}

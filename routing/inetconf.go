@@ -148,6 +148,9 @@ func (l *LinkAttrs) parseFamilies(afSpec []byte) error {
 			switch {
 			case f.Attr.Type == unix.AF_INET6 && a.Attr.Type == unix.IFLA_INET6_ADDR_GEN_MODE && len(a.Value) == 1:
 				l.AddrGenMode = addrGenMode(a.Value[0])
+			case f.Attr.Type == unix.AF_INET6 && a.Attr.Type == unix.IFLA_INET6_CONF:
+				const disable = 26 // DEVCONF_DISABLE_IPV6 in linux/ipv6.h
+				l.IPv6 = len(a.Value) >= 4*(disable+1) && uint32Of(a.Value[4*disable:]) == 0
 			case f.Attr.Type == unix.AF_INET && a.Attr.Type == unix.IFLA_INET_CONF:
 				for b := a.Value; len(b) >= 4; b = b[4:] {
 					l.inetConf = append(l.inetConf, int32(uint32Of(b)))

@@ -44,6 +44,8 @@ type LinkAttrs struct {
 	// without IPv6.
 	AddrGenMode string
 
+	IPv6 bool // it has IPv6, and that is not switched off
+
 	inetConf []int32 // net/ipv4/conf of the interface, by IPV4_DEVCONF number less 1
 }
 

@@ -22,10 +22,18 @@ type Sysctls struct {
 	NS     *Namespace
 	Dir    string // with slashes, since interface names may hold dots: net/ipv4/conf/eth0.100
 	Values []Value
+	// Dev is the interface that a Dir below net/ipv6/conf is about. Then Apply asks it first whether IPv6 is on, in place
+	// of a file (see openSysctl). Nil: the files tell.
+	Dev *Link
 	// Shared keeps Revert from writing back: others may rely on the values meanwhile.
 	Shared bool
 
 	changed []Value // as they were before
+}
+
+// Inet6Conf are sysctls of one interface in IPv6, given as "disable_ipv6=0". Those of IPv4 are an InetConf.
+func Inet6Conf(dev *Link, assignments ...string) *Sysctls {
+	return &Sysctls{NS: dev.NS, Dir: V6Conf + dev.Name, Dev: dev, Values: Values(assignments...)}
 }
 
 // A Value is what a sysctl has or should have.
@@ -44,7 +52,13 @@ func (s *Sysctls) String() string {
 // Apply writes the values where they differ, in order. The error is fs.ErrNotExist, in the sense of
 // errors.Is, when the kernel or the interface has no such key.
 func (s *Sysctls) Apply() error {
-	return s.each(s.Values, unix.O_RDWR, func(fd int, want Value) error {
+	values := s.Values
+	if s.Dev != nil {
+		if attrs, err := s.Dev.Attrs(); err == nil && attrs.IPv6 {
+			values = slices.DeleteFunc(slices.Clone(values), func(v Value) bool { return v == Value{"disable_ipv6", "0"} })
+		}
+	}
+	return s.each(values, unix.O_RDWR, func(fd int, want Value) error {
 		got, err := readSysctl(fd)
 		if err != nil || got == want.Value {
 			return err

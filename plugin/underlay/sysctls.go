@@ -58,6 +58,5 @@ func PodSysctls(p *plugin.Plan, wire, by *routing.Link, filter RPFilter, v6 bool
 
 // EnableIPv6 lets an interface have IPv6, which runtimes and overlays without it switch off.
 func EnableIPv6(p *plugin.Plan, link *routing.Link, more ...string) {
-	values := routing.Values(append([]string{"disable_ipv6=0"}, more...)...)
-	p.Add(&routing.Sysctls{NS: link.NS, Dir: routing.V6Conf + link.Name, Values: values})
+	p.Add(routing.Inet6Conf(link, append([]string{"disable_ipv6=0"}, more...)...))
 }

@@ -120,7 +120,7 @@ func (f *Family) Forsake(p *plugin.Plan, link *routing.Link) {
 		return
 	}
 	if f.V6 {
-		p.Add(&routing.Sysctls{NS: link.NS, Dir: routing.V6Conf + link.Name, Values: routing.Values("accept_ra_defrtr=0")})
+		p.Add(routing.Inet6Conf(link, "accept_ra_defrtr=0"))
 	}
 	for _, r := range f.Main {
 		p.Add(&routing.NoRoute{Route: r})

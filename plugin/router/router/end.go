@@ -191,7 +191,7 @@ func (e *end) inherit(p *plugin.Plan, l *routing.LinkAttrs, v6 bool, tables []in
 		}
 		p.Add(r.In(e.Pod.Table(routing.MainTable)))
 		if r.Learned() {
-			p.Add(&routing.Sysctls{NS: e.Pod, Dir: routing.V6Conf + l.Name, Values: routing.Values("accept_ra_defrtr=1")})
+			p.Add(routing.Inet6Conf(e.Pod.Link(l.Name), "accept_ra_defrtr=1"))
 		}
 	}
 	return nil

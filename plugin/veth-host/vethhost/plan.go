@@ -118,7 +118,7 @@ func (a *attachment) nodeSysctls(p *plugin.Plan) {
 		p.Add(&routing.InetConf{Dev: a.hostEnd, Values: routing.Values("src_valid_mark=1", "forwarding=1")})
 	}
 	if a.family(true) != nil {
-		p.Add(&routing.Sysctls{NS: a.node, Dir: routing.V6Conf + a.hostEnd.Name, Values: routing.Values("disable_ipv6=0")})
+		p.Add(routing.Inet6Conf(a.hostEnd, "disable_ipv6=0"))
 	}
 }
 
@@ -135,18 +135,18 @@ func (a *attachment) podSysctls(p *plugin.Plan) {
 	if a.family(true) == nil {
 		return
 	}
-	v6 := routing.Values("disable_ipv6=0", "accept_redirects=0")
+	v6 := []string{"disable_ipv6=0", "accept_redirects=0"}
 	if a.forceForwarding {
-		v6 = append(v6, routing.Values("force_forwarding=1")...)
+		v6 = append(v6, "force_forwarding=1")
 	}
 	for _, dev := range []*routing.Link{a.eth, a.podEnd} {
-		p.Add(&routing.Sysctls{NS: a.pod, Dir: routing.V6Conf + dev.Name, Values: v6})
+		p.Add(routing.Inet6Conf(dev, v6...))
 	}
 	if !a.forceForwarding {
 		// Before Linux 6.17 IPv6 forwards on all interfaces or on none; with accept_ra 2 a router
 		// still listens to router advertisements.
 		p.Add(
-			&routing.Sysctls{NS: a.pod, Dir: routing.V6Conf + a.eth.Name, Values: routing.Values("accept_ra=2")},
+			routing.Inet6Conf(a.eth, "accept_ra=2"),
 			&routing.Sysctls{NS: a.pod, Dir: routing.V6Conf + "all", Values: routing.Values("forwarding=1")},
 		)
 	}
