@@ -29,8 +29,7 @@ import (
 var Version = "dev"
 
 // A Plugin is what one binary does. Its functions change nothing but the request's Result: they return
-// what is to be changed. A nil function stands for a verb that the release does not implement; Main
-// refuses it with an error.
+// what is to be changed.
 type Plugin struct {
 	Name  string
 	About string // one line: what it is for
@@ -40,7 +39,7 @@ type Plugin struct {
 	Skip func(config []byte) bool
 	// Add plans the attachment and completes the request's Result.
 	Add func(*Request) (*Plan, error)
-	// Check plans the attachment as it should be by now.
+	// Check plans the attachment as it should be by now. The Result is nobody's.
 	Check func(*Request) (*Plan, error)
 	// Del plans removals, every one of which is tried. What it could plan counts even beside an error.
 	Del func(*Request) (*Plan, error)
@@ -77,7 +76,7 @@ func Main(p Plugin) (status int) {
 		Check:  m.verb("CHECK", needsPod|needsResult, m.check),
 		Del:    m.verb("DEL", 0, m.del),
 		GC:     m.verb("GC", 0, m.gc),
-		Status: m.verb("STATUS", 0, m.status),
+		Status: m.verb("STATUS", 0, m.Status),
 	}
 	about := fmt.Sprintf("CNI %s plugin %s: %s", p.Name, Version, p.About)
 	// A nil *types.Error in an error would not be nil.
@@ -179,9 +178,6 @@ func (m *run) verb(name string, needs need, do func(*Request) error) func(*skel.
 }
 
 func (m *run) add(r *Request) error {
-	if m.Add == nil {
-		return m.notImplemented("ADD")
-	}
 	plan, err := m.Add(r)
 	if err != nil {
 		return err
@@ -218,9 +214,6 @@ func (m *run) pass(verb string, config []byte) error {
 }
 
 func (m *run) check(r *Request) error {
-	if m.Check == nil {
-		return m.notImplemented("CHECK")
-	}
 	plan, err := m.Check(r)
 	if err != nil {
 		return err
@@ -228,32 +221,14 @@ func (m *run) check(r *Request) error {
 	return plan.Verify()
 }
 
-// del of a plugin that cannot add has nothing to delete.
 func (m *run) del(r *Request) error {
-	if m.Del == nil {
-		return nil
-	}
 	plan, err := m.Del(r)
 	return quiet(errors.Join(err, plan.applyAll(r.log)))
 }
 
 func (m *run) gc(r *Request) error {
-	if m.GC == nil {
-		return nil
-	}
 	plan, err := m.GC(r)
 	return quiet(errors.Join(err, plan.applyAll(r.log)))
-}
-
-func (m *run) status(r *Request) error {
-	if m.Status == nil {
-		return types.NewError(CodeNotReady, m.Name+": not implemented in this release", "")
-	}
-	return m.Status(r)
-}
-
-func (m *run) notImplemented(verb string) error {
-	return types.NewError(CodeConfig, fmt.Sprintf("%s: %s is not implemented in this release", m.Name, verb), "")
 }
 
 // quiet keeps the words out of an error of a DEL that containerd takes for success: it swallows the

@@ -28,14 +28,11 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+func nothing(*Request) (*Plan, error) { return new(Plan), nil }
+
 // plugins are those of which a test wants to see the whole process.
 var plugins = map[string]Plugin{
-	"bare": {Name: "bare", About: "does nothing"},
-	"good": {
-		Name: "good",
-		Add:  func(*Request) (*Plan, error) { return new(Plan), nil }, Check: func(*Request) (*Plan, error) { return new(Plan), nil },
-		Status: func(*Request) error { return nil },
-	},
+	"good": {Name: "good", About: "does nothing", Add: nothing, Check: nothing, Del: nothing, GC: nothing, Status: func(*Request) error { return nil }},
 	"broken": {
 		Name: "broken", Add: func(*Request) (*Plan, error) { panic("boom") },
 		Del: func(*Request) (*Plan, error) {
@@ -197,9 +194,6 @@ func TestErrors(t *testing.T) {
 		{"long, of more than ASCII", "long", "CHECK", request, true, "1.0.0", types.ErrIOFailure, "begin ä\n", ""},
 		{"control characters", "long", "STATUS", `{"cniVersion": "1.1.0", "name": "cni0"}`, false, "1.1.0", types.ErrIOFailure, "exit status 1", ""},
 		{"not undone", "undone", "ADD", request, true, "1.0.0", CodeFirewall, "ip do b: boom", "could not be undone: ip do aaa"},
-		{"not implemented: ADD", "bare", "ADD", request, true, "1.0.0", CodeConfig, "bare: ADD is not implemented in this release", ""},
-		{"not implemented: CHECK", "bare", "CHECK", request, true, "1.0.0", CodeConfig, "bare: CHECK is not implemented in this release", ""},
-		{"not implemented: STATUS", "bare", "STATUS", `{"cniVersion": "1.1.0", "name": "cni0"}`, false, "1.1.0", CodeNotReady, "bare: not implemented in this release", ""},
 		{"DEL: not found", "missing", "DEL", request, false, "1.0.0", types.ErrIOFailure, "Link missing", ""},
 		{"GC: not found", "missing", "GC", `{"cniVersion": "1.1.0", "name": "cni0"}`, false, "1.1.0", CodeFirewall, "rule missing\nip do a: route missing", ""},
 		{"an unknown verb", "good", "FROB", request, false, "1.1.0", 4, "unknown CNI_COMMAND: FROB", ""},
@@ -270,13 +264,13 @@ func TestSucceeds(t *testing.T) {
 	for _, test := range []struct{ name, plugin, verb, stdin, stdout string }{
 		{"ADD", "good", "ADD", request, `{"cniVersion": "1.0.0", "interfaces": [{"name": "eth0", "sandbox": "/x"}], "ips": [{"address": "10.10.20.53/24"}]}`},
 		{"CHECK", "good", "CHECK", request, ""},
-		{"DEL of a plugin without", "bare", "DEL", request, ""},
-		{"DEL without prevResult", "bare", "DEL", `{"cniVersion": "0.3.1", "name": "cni0"}`, ""},
-		{"GC of a plugin without", "bare", "GC", `{"cniVersion": "1.1.0", "name": "cni0"}`, ""},
+		{"DEL", "good", "DEL", request, ""},
+		{"DEL without prevResult", "good", "DEL", `{"cniVersion": "0.3.1", "name": "cni0"}`, ""},
+		{"GC", "good", "GC", `{"cniVersion": "1.1.0", "name": "cni0"}`, ""},
 		{"STATUS", "good", "STATUS", `{"cniVersion": "1.1.0", "name": "cni0"}`, ""},
-		{"VERSION", "bare", "VERSION", `{"cniVersion": "1.0.0"}`, `{"cniVersion": "1.0.0", "supportedVersions": ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]}`},
-		{"VERSION, asked nonsense", "bare", "VERSION", `x`, `{"cniVersion": "1.1.0", "supportedVersions": ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]}`},
-		{"VERSION without anything", "bare", "VERSION", ``, `{"cniVersion": "1.1.0", "supportedVersions": ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]}`},
+		{"VERSION", "good", "VERSION", `{"cniVersion": "1.0.0"}`, `{"cniVersion": "1.0.0", "supportedVersions": ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]}`},
+		{"VERSION, asked nonsense", "good", "VERSION", `x`, `{"cniVersion": "1.1.0", "supportedVersions": ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]}`},
+		{"VERSION without anything", "good", "VERSION", ``, `{"cniVersion": "1.1.0", "supportedVersions": ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]}`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -299,8 +293,8 @@ func TestSucceeds(t *testing.T) {
 
 // TestAbout: without a verb it says what it is, on standard error, and that is no failure.
 func TestAbout(t *testing.T) {
-	got := start(t, "bare", "")
-	if want := (answer{0, "", "CNI bare plugin dev: does nothing\nCNI protocol versions supported: 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0\n"}); got != want {
+	got := start(t, "good", "")
+	if want := (answer{0, "", "CNI good plugin dev: does nothing\nCNI protocol versions supported: 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0\n"}); got != want {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -315,7 +309,7 @@ func TestOwnNetns(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 	env[0] = "CNI_COMMAND=DEL"
-	if got := start(t, "bare", request, env...); got != (answer{}) {
+	if got := start(t, "good", request, env...); got != (answer{}) {
 		t.Errorf("DEL: %+v", got)
 	}
 }

@@ -26,7 +26,7 @@ type InetConf struct {
 
 // String is the line of sysctl(8).
 func (c *InetConf) String() string {
-	return (&Sysctls{NS: c.Dev.NS, Dir: "net/ipv4/conf/" + c.Dev.Name, Values: c.Values}).String()
+	return (&Sysctls{NS: c.Dev.NS, Dir: V4Conf + c.Dev.Name, Values: c.Values}).String()
 }
 
 // inetConfIndex is the number that the kernel gives to a key (IPV4_DEVCONF_… in linux/ip.h), from 1.

@@ -18,15 +18,13 @@ type LinkAddress struct {
 	Dev  *Link
 }
 
-func (l *LinkAddress) prefix() netip.Prefix { return netip.PrefixFrom(l.Addr, l.Addr.BitLen()) }
-
 // String is the line of ip-address(8).
 func (l *LinkAddress) String() string {
 	nodad := ""
 	if l.Addr.Is6() {
 		nodad = " nodad"
 	}
-	return l.Dev.NS.line("ip %saddr replace %s dev %s scope link%s", familyOf(l.Addr).flag(), l.prefix(), l.Dev.Name, nodad)
+	return l.Dev.NS.line("ip %saddr replace %s dev %s scope link%s", familyOf(l.Addr).flag(), Single(l.Addr), l.Dev.Name, nodad)
 }
 
 // Apply adds the address. It is no error if the interface has it already.
@@ -54,8 +52,8 @@ func (l *LinkAddress) Verify() error {
 	if err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(addrs, func(a Address) bool { return a.Prefix == l.prefix() }) {
-		return fmt.Errorf("address is missing: %s on %s", l.prefix(), l.Dev.Name)
+	if !slices.ContainsFunc(addrs, func(a Address) bool { return a.Prefix == Single(l.Addr) }) {
+		return fmt.Errorf("address is missing: %s on %s", Single(l.Addr), l.Dev.Name)
 	}
 	return nil
 }

@@ -11,6 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// All is the destination of the default route.
+func All(v6 bool) netip.Prefix {
+	if v6 {
+		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+}
+
+// Single is the prefix of one address.
+func Single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+
 // A Route is one unicast route.
 type Route struct {
 	Table  *Table

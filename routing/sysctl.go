@@ -11,6 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// The directories of interfaces' sysctls, below which the names of interfaces are.
+const (
+	V4Conf = "net/ipv4/conf/"
+	V6Conf = "net/ipv6/conf/"
+)
+
 // Sysctls are values of one directory below /proc/sys/net: net/ipv4/conf/all, or that of an interface.
 type Sysctls struct {
 	NS     *Namespace

@@ -5,6 +5,7 @@ import (
 	"path"
 	"slices"
 
+	"underlay-cni/plugin"
 	"underlay-cni/routing"
 )
 
@@ -92,11 +93,11 @@ func facing(node *routing.Namespace, addrs []routing.Address) (map[int]bool, err
 // such address, and one without any has none of the family.
 func NodesFor(node *routing.Namespace, all []netip.Addr, pod netip.Addr) ([]netip.Addr, error) {
 	var nodes []netip.Addr
-	source, err := node.SourceTo(pod)
+	source, err := SourceTo(node, pod)
 	if err != nil {
 		return nil, err
 	}
-	if source.IsValid() && source.IsGlobalUnicast() && !source.IsLinkLocalUnicast() {
+	if source.IsValid() {
 		nodes = append(nodes, source)
 	}
 	for _, a := range all {
@@ -105,4 +106,28 @@ func NodesFor(node *routing.Namespace, all []netip.Addr, pod netip.Addr) ([]neti
 		}
 	}
 	return nodes, nil
+}
+
+// SourceTo is the address that the node sends from towards the pod; not valid if there is none that the pod could answer.
+func SourceTo(node *routing.Namespace, pod netip.Addr) (netip.Addr, error) {
+	source, err := node.SourceTo(pod)
+	if err != nil || !source.IsGlobalUnicast() {
+		return netip.Addr{}, err
+	}
+	return source, nil
+}
+
+// OfFamily are the addresses of one family.
+func OfFamily(v6 bool, all []routing.Address) (addrs []netip.Addr) {
+	for _, a := range all {
+		if addr := a.Prefix.Addr(); addr.Is6() == v6 {
+			addrs = append(addrs, addr)
+		}
+	}
+	return addrs
+}
+
+// ErrNoFamily is what a configuration cannot mend: there is nothing to attach.
+func ErrNoFamily(ifName string) error {
+	return plugin.Errorf(plugin.CodeConfig, "prevResult.ips: %s in the pod and the node have no usable address of the same family; accepted: at least one in IPv4 or in IPv6", ifName)
 }

@@ -14,9 +14,8 @@ import (
 // Priorities of the rules in the pod, one for each class. Lower numbers come first, so the order of the rules does not
 // depend on who was called first.
 const (
-	PrefReply  = 512  // answers to connections that came in by the node's side
-	PrefHijack = 768  // to what is behind the node
-	PrefFrom   = 1024 // from the addresses of an interface whose routes have moved
+	PrefReply = 512  // answers to connections that came in by the node's side
+	PrefFrom  = 1024 // from the addresses of an interface whose routes have moved
 )
 
 // TableReply is the pod's table with everything by the node: answers. It is numbered as the rule that looks it up.
@@ -33,6 +32,7 @@ type Family struct {
 	Hijack []netip.Prefix   // what is behind the node
 	Routes []*routing.Route // of the pod's interface, as its own table is to hold them
 	Main   []*routing.Route // those of them that are default routes in the main table
+	Leaves bool             // these leave the main table
 
 	// Of router, whose way to the node is another plugin's interface:
 	Gateway netip.Addr   // the next hop, where the node's addresses are no neighbours; not valid: they are
@@ -60,17 +60,6 @@ func (f *Family) Source() (source netip.Addr) {
 	return source
 }
 
-// All is the destination of the default route.
-func (f *Family) All() netip.Prefix {
-	if f.V6 {
-		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-	}
-	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-}
-
-// Single is the prefix of one address.
-func Single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
-
 // Neighbours are the node's addresses as permanent neighbours of the pod, by one of its interfaces. there says that an earlier
 // attachment has made them, as a rule.
 func (f *Family) Neighbours(p *plugin.Plan, by *routing.Link, mac []byte, there bool) {
@@ -83,7 +72,7 @@ func (f *Family) Neighbours(p *plugin.Plan, by *routing.Link, mac []byte, there 
 func (f *Family) NodeRoutes(p *plugin.Plan, table *routing.Table, by *routing.Link) {
 	for _, addr := range f.Nodes {
 		if !slices.Contains(f.Known, addr) {
-			p.Add(&routing.Route{Table: table, Dst: Single(addr), Via: f.Gateway, Dev: by, Src: f.Source(), Static: f.Static})
+			p.Add(&routing.Route{Table: table, Dst: routing.Single(addr), Via: f.Gateway, Dev: by, Src: f.Source(), Static: f.Static})
 		}
 	}
 }
@@ -98,7 +87,7 @@ func (f *Family) HijackRoutes(p *plugin.Plan, table *routing.Table, by *routing.
 
 // Reply makes answers to connections that came in by an interface leave by it, to whomever.
 func (f *Family) Reply(p *plugin.Plan, pod *routing.Namespace, by *routing.Link) {
-	p.Add(&routing.Route{Table: pod.Table(TableReply), Dst: f.All(), Via: f.hop(), Dev: by}, ReplyRule(pod, f.V6))
+	p.Add(&routing.Route{Table: pod.Table(TableReply), Dst: routing.All(f.V6), Via: f.hop(), Dev: by}, ReplyRule(pod, f.V6))
 }
 
 // ReplyRule sends what has the mark to the table for answers. The mark is asked for only where a packet begins or ends
@@ -107,22 +96,32 @@ func ReplyRule(pod *routing.Namespace, v6 bool) *routing.Rule {
 	return &routing.Rule{NS: pod, V6: v6, Pref: PrefReply, Mark: MarkReply, Mask: MarkReply, Iif: "lo", Table: pod.Table(TableReply)}
 }
 
-// Copies are the routes of the interface in its own table.
-func (f *Family) Copies(p *plugin.Plan, table *routing.Table) {
+// Fill gives an interface a table of its own: by another interface to the node and to what is behind it, as in main, and
+// by the wire as the interface's routes say.
+func (f *Family) Fill(p *plugin.Plan, table *routing.Table, by *routing.Link) {
+	f.NodeRoutes(p, table, by)
 	for _, r := range f.Routes {
 		p.Add(r.In(table))
 	}
+	f.HijackRoutes(p, table, by)
 }
 
 // Move sends what has one of the interface's addresses to the interface's own table.
 func (f *Family) Move(p *plugin.Plan, pod *routing.Namespace, table *routing.Table) {
 	for _, addr := range f.Pods {
-		p.Add(&routing.Rule{NS: pod, V6: f.V6, Pref: PrefFrom, From: Single(addr), Table: table})
+		p.Add(&routing.Rule{NS: pod, V6: f.V6, Pref: PrefFrom, From: routing.Single(addr), Table: table})
 	}
 }
 
-// Forsake takes the interface's default routes out of the main table. It comes last: the copies are there by then.
-func (f *Family) Forsake(p *plugin.Plan) {
+// Forsake takes the interface's default routes out of the main table, if they leave it, and keeps router advertisements
+// from adding them again. It comes last: the copies are there by then.
+func (f *Family) Forsake(p *plugin.Plan, link *routing.Link) {
+	if !f.Leaves {
+		return
+	}
+	if f.V6 {
+		p.Add(&routing.Sysctls{NS: link.NS, Dir: routing.V6Conf + link.Name, Values: routing.Values("accept_ra_defrtr=0")})
+	}
 	for _, r := range f.Main {
 		p.Add(&routing.NoRoute{Route: r})
 	}
@@ -156,7 +155,7 @@ func (f *Family) Sort(routes []*routing.Route, own *routing.Table, dev *routing.
 	case len(kept) > 0:
 		f.Routes = append(f.Routes, kept...)
 	case gateway.IsValid():
-		f.Routes = append(f.Routes, &routing.Route{Table: own, Dst: f.All(), Via: gateway, Dev: dev})
+		f.Routes = append(f.Routes, &routing.Route{Table: own, Dst: routing.All(f.V6), Via: gateway, Dev: dev})
 	}
 	return nil
 }

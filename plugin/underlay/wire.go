@@ -13,6 +13,16 @@ import (
 	"underlay-cni/routing"
 )
 
+// Decode reads a configuration with what decodes that of the plugin. One that comes with an error holds defaults where it
+// was wrong, or is nil.
+func Decode(r *plugin.Request, decode func([]byte) (*conflist.Underlay, error)) (*conflist.Underlay, error) {
+	config, err := decode(r.Config)
+	if config != nil {
+		r.LogTo(config.LogOptions)
+	}
+	return config, err
+}
+
 // A Wire is the pod's interface that the plugin before has made.
 type Wire struct {
 	Link  *routing.Link
@@ -127,25 +137,3 @@ func Status(node *routing.Namespace, config *conflist.Underlay, rules func(nodes
 	}
 	return nil
 }
-
-// RPFilterOfNode sets rp_filter of the node's interfaces, as set_host asks for: others are those with another value. It
-// stays: other pods rely on it by then.
-func RPFilterOfNode(p *plugin.Plan, node *routing.Namespace, assignment string, others []*routing.InetConf) {
-	for _, all := range []string{"all", "default"} {
-		p.Add(&routing.Sysctls{NS: node, Dir: V4Conf + all, Values: routing.Values(assignment), Shared: true})
-	}
-	for _, c := range others {
-		p.Add(c)
-	}
-}
-
-// IgnoreRouters keeps router advertisements from adding a default route again that has moved to another table.
-func IgnoreRouters(p *plugin.Plan, link *routing.Link) {
-	p.Add(&routing.Sysctls{NS: link.NS, Dir: V6Conf + link.Name, Values: routing.Values("accept_ra_defrtr=0")})
-}
-
-// The directories of interfaces' sysctls.
-const (
-	V4Conf = "net/ipv4/conf/"
-	V6Conf = "net/ipv6/conf/"
-)

@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"github.com/vishvananda/netlink/nl"
-	"golang.org/x/sys/unix"
 
 	"underlay-cni/conflist"
 	"underlay-cni/firewall"
@@ -32,9 +31,9 @@ type attachment struct {
 	others     []string // attached before, in order
 	firewall   firewall.Firewall
 
-	families []*family           // those that the new interface and the node have
-	moved    []*moved            // interfaces whose routes move
-	hostConf []*routing.InetConf // with set_host: the node's interfaces whose rp_filter is another
+	families []*family // those that the new interface and the node have
+	moved    []*moved  // interfaces whose routes move
+	rpFilter underlay.RPFilter
 }
 
 // A family is what the plan needs in IPv4 or in IPv6: the new interface's, and the overlay's, by which the node is.
@@ -46,31 +45,14 @@ type family struct {
 	gets    *routing.Route // the new interface's default route, where main is to get it
 }
 
-// A moved is an interface whose routes move to a table of their own.
-type moved struct {
-	link     *routing.Link
-	table    *routing.Table
-	families []*movedFamily
+// has tells whether the new interface and the node have the family.
+func (a *attachment) has(v6 bool) bool {
+	return slices.ContainsFunc(a.families, func(f *family) bool { return f.V6 == v6 })
 }
-
-type movedFamily struct {
-	underlay.Family
-	forsake bool // its default routes leave the main table
-}
-
-func (a *attachment) family(v6 bool) *family {
-	i := slices.IndexFunc(a.families, func(f *family) bool { return f.V6 == v6 })
-	if i < 0 {
-		return nil
-	}
-	return a.families[i]
-}
-
-func (a *attachment) rpFilter() string { return fmt.Sprintf("rp_filter=%d", a.config.RPFilter.Value) }
 
 // look reads what the plan is computed from and changes nothing. All bad input ends here.
 func look(r *plugin.Request) (*attachment, error) {
-	config, err := decode(r)
+	config, err := underlay.Decode(r, conflist.DecodeRouter)
 	if err != nil {
 		return nil, err
 	}
@@ -87,15 +69,6 @@ func look(r *plugin.Request) (*attachment, error) {
 		return nil, plugin.Errorf(plugin.CodeFirewall, "firewall: %w", err)
 	}
 	return a, nil
-}
-
-// decode reads the configuration. One that comes with an error holds defaults where it was wrong, or is nil.
-func decode(r *plugin.Request) (*conflist.Underlay, error) {
-	config, err := conflist.DecodeRouter(r.Config)
-	if config != nil {
-		r.LogTo(config.LogOptions)
-	}
-	return config, err
 }
 
 // lookAtOverlay finds the overlay's interface in the pod and its other end on the node, and who is attached already.
@@ -151,8 +124,8 @@ func (a *attachment) lookAtNode(*plugin.Request) error {
 		return fmt.Errorf("look at the pod: %w", err)
 	}
 	for _, v6 := range []bool{false, true} {
-		f := &family{Family: underlay.Family{V6: v6, Pods: of(v6, a.wire.Addrs)}}
-		f.overlay = underlay.Family{V6: v6, Pods: of(v6, overlay), Static: true}
+		f := &family{Family: underlay.Family{V6: v6, Pods: underlay.OfFamily(v6, a.wire.Addrs)}}
+		f.overlay = underlay.Family{V6: v6, Pods: underlay.OfFamily(v6, overlay), Static: true}
 		if len(f.Pods) == 0 {
 			continue
 		}
@@ -164,43 +137,28 @@ func (a *attachment) lookAtNode(*plugin.Request) error {
 		}
 	}
 	if len(a.families) == 0 {
-		return plugin.Errorf(plugin.CodeConfig, "prevResult.ips: %s in the pod and the node have no usable address of the same family; accepted: at least one in IPv4 or in IPv6", a.IfName)
+		return underlay.ErrNoFamily(a.IfName)
 	}
 	rules, err := a.node.Rules()
 	if err != nil {
 		return fmt.Errorf("look at the node: %w", err)
 	}
-	for _, rule := range rules {
-		if f := a.family(rule.V6); f != nil && !rule.Kernel() {
-			rule.Protocol = unix.RTPROT_KERNEL
-			f.ruled = f.ruled || rule == a.rule(rule.V6)
-		}
+	for _, f := range a.families {
+		want := routing.ListedRule{V6: f.V6, Pref: prefHost, Table: a.config.HostRuleTable, Action: nl.FR_ACT_TO_TBL}
+		f.ruled = slices.ContainsFunc(rules, func(rule routing.ListedRule) bool {
+			want.Protocol = rule.Protocol
+			return rule == want && !rule.Kernel()
+		})
 	}
-	if a.config.RPFilter.SetHost {
-		a.hostConf, err = a.node.OtherInetConfs(routing.Values(a.rpFilter())[0])
-	}
+	a.rpFilter, err = underlay.LookAtRPFilter(a.node, a.config.RPFilter)
 	return err
-}
-
-// rule is the node's rule for the routes to pods, as it is listed.
-func (a *attachment) rule(v6 bool) routing.ListedRule {
-	return routing.ListedRule{V6: v6, Pref: prefHost, Protocol: unix.RTPROT_KERNEL, Table: a.config.HostRuleTable, Action: nl.FR_ACT_TO_TBL}
-}
-
-func of(v6 bool, all []routing.Address) (addrs []netip.Addr) {
-	for _, addr := range all {
-		if addr.Prefix.Addr().Is6() == v6 {
-			addrs = append(addrs, addr.Prefix.Addr())
-		}
-	}
-	return addrs
 }
 
 // lookAtNodes gives the family the node's addresses. The pod's next hop comes first, and is the same for all of its
 // interfaces: the address that the node sends from towards the overlay's. The address that it sends from towards the
 // new interface is among them, too.
 func (a *attachment) lookAtNodes(f *family, all []netip.Addr) error {
-	source, err := a.node.SourceTo(f.Source())
+	source, err := underlay.SourceTo(a.node, f.Source())
 	if err != nil {
 		return err
 	}
@@ -212,7 +170,7 @@ func (a *attachment) lookAtNodes(f *family, all []netip.Addr) error {
 	if err != nil || len(f.Nodes) == 0 {
 		return err
 	}
-	if f.source = f.Node(); source.IsValid() && source.IsGlobalUnicast() && !source.IsLinkLocalUnicast() {
+	if f.source = f.Node(); source.IsValid() {
 		f.source = source
 	}
 	if !slices.Contains(f.Nodes, f.source) {
@@ -278,122 +236,9 @@ func (a *attachment) hijack(f *underlay.Family, own, wire []*routing.Route) {
 	f.SetHijack(prefixes, wire)
 }
 
-// movers are the interfaces whose routes migrate_route has moved: the one that comes before the new one by name; and the
-// new one itself, where one that is attached already comes after it, or took its place.
-func (a *attachment) movers() (links []*routing.Link, err error) {
-	mode, before := a.config.MigrateRoute, ""
-	all := append([]string{a.overlay.Name}, a.others...)
-	for _, other := range all {
-		if underlay.Before(other, a.IfName) && (before == "" || underlay.Before(before, other)) {
-			before = other
-		}
-	}
-	if before == "" && mode == conflist.MigrateAlways {
-		before = a.overlay.Name
-	}
-	if before == "" || mode == conflist.MigrateNever {
-		return nil, nil
-	}
-	links = append(links, a.pod.Link(before))
-	rules, err := a.pod.Froms(underlay.PrefFrom)
-	if err != nil {
-		return nil, err
-	}
-	own := slices.ContainsFunc(rules, func(rule *routing.Rule) bool {
-		return slices.ContainsFunc(a.families, func(f *family) bool { return slices.Contains(f.Pods, rule.From.Addr()) })
-	})
-	later := slices.ContainsFunc(a.others, func(other string) bool { return underlay.Before(a.IfName, other) })
-	if own || mode == conflist.MigrateByName && later {
-		links = append(links, a.wire.Link)
-	}
-	return links, nil
-}
-
-// move gives an interface its table, in the families that the new one has, too.
-func (a *attachment) move(r *plugin.Request, link *routing.Link) error {
-	usable, err := a.pod.UsableAddresses(link)
-	if err != nil {
-		return err
-	}
-	routes, err := a.pod.Routes(link)
-	if err != nil {
-		return err
-	}
-	routes = slices.DeleteFunc(routes, func(route *routing.Route) bool { return !route.Copied() })
-	index, err := link.Index()
-	if err != nil {
-		return err
-	}
-	m := &moved{link: link}
-	var addrs []netip.Addr
-	for _, f := range a.families {
-		of := &movedFamily{Family: underlay.Family{V6: f.V6, Nodes: f.Nodes, Pods: of(f.V6, usable), Gateway: f.overlay.Gateway, Static: true}}
-		if len(of.Pods) > 0 {
-			addrs = append(addrs, of.Pods...)
-			m.families = append(m.families, of)
-		}
-	}
-	if len(addrs) == 0 {
-		return nil
-	}
-	if m.table, err = underlay.OwnTable(a.pod, a.config.RouteTableStart, link, a.overlay, addrs); err != nil {
-		return err
-	}
-	for _, f := range m.families {
-		a.hijack(&f.Family, routes, nil)
-		var gateway netip.Addr
-		if link == a.wire.Link {
-			gateway = r.Gateway(f.V6)
-		}
-		if err := f.Sort(routes, m.table, link, gateway); err != nil {
-			return err
-		}
-		if f.forsake, err = a.pod.HasDefault(f.V6, index); err != nil {
-			return err
-		}
-	}
-	a.moved = append(a.moved, m)
-	return nil
-}
-
-// takeMain makes the new interface's default route that of main. One that brings none leaves the family as it is.
-func (a *attachment) takeMain(r *plugin.Request, byWire []*routing.Route) error {
-	main := a.pod.Table(routing.MainTable)
-	for _, f := range a.families {
-		if err := f.Sort(byWire, main, a.wire.Link, r.Gateway(f.V6)); err != nil {
-			return err
-		}
-		gateway := r.Gateway(f.V6)
-		if len(f.Main) > 0 || !gateway.IsValid() {
-			continue
-		}
-		f.gets = &routing.Route{Table: main, Dst: f.All(), Via: gateway, Dev: a.wire.Link}
-		for _, m := range a.moved {
-			for _, of := range m.families {
-				if of.V6 == f.V6 {
-					f.gets.Over, of.forsake = of.Main, true
-					of.Main = notReplaced(of.Main, f.V6)
-				}
-			}
-		}
-	}
-	return nil
-}
-
-// notReplaced leaves out the one default route whose place the new one takes: that with the same metric. Of several, which
-// only IPv6 can have, the kernel takes the place of one.
-func notReplaced(defaults []*routing.Route, v6 bool) []*routing.Route {
-	metric := map[bool]int{false: 0, true: 1024}[v6]
-	rest := slices.DeleteFunc(slices.Clone(defaults), func(r *routing.Route) bool { return r.Metric == metric })
-	if len(defaults)-len(rest) == 1 {
-		return rest
-	}
-	return defaults
-}
-
 func (a *attachment) replies() firewall.Replies {
 	return firewall.Replies{
-		Owner: "router", By: a.overlay.Name, Mark: underlay.MarkReply, IPv4: a.family(false) != nil, IPv6: a.family(true) != nil,
+		Owner: "router", By: a.overlay.Name, Mark: underlay.MarkReply, IPv4: a.has(false), IPv6: a.has(true),
 		There: len(a.others) > 0,
 	}
 }

@@ -122,8 +122,8 @@ func (e *end) heir() (heir string) {
 	return heir
 }
 
-// leaveRoutes takes away the routes by one interface in some tables, and with the last attachment ours in main; the
-// default routes of the heir are in main again before that.
+// leaveRoutes takes away the routes by one interface in some tables, after the default routes of the heir are in main again;
+// and with the last attachment all of ours by the overlay's interface.
 func (e *end) leaveRoutes(p *plugin.Plan, l *routing.LinkAttrs, heir bool, tables []int) error {
 	routes, err := e.Pod.Routes(e.Pod.Link(l.Name))
 	if err != nil {
@@ -139,22 +139,43 @@ func (e *end) leaveRoutes(p *plugin.Plan, l *routing.LinkAttrs, heir bool, table
 		}
 	}
 	for _, r := range routes {
-		id, err := r.Table.ID()
-		if err != nil {
-			return err
-		}
-		last := len(e.others) == 0 && (id == underlay.TableReply || id == routing.MainTable && !r.Copied() && l.Name != e.IfName)
-		if slices.Contains(tables, id) || last {
+		if slices.ContainsFunc(tables, r.InTable) {
 			p.Add(&routing.NoRoute{Route: r})
 		}
-		switch { // the node's addresses
-		case last && r.Via.IsValid() && id == underlay.TableReply:
-			p.Add(&routing.NoNeigh{Neigh: &routing.Neigh{Addr: r.Via, Dev: r.Dev}})
-		case last && r.Dst.IsSingleIP():
+	}
+	if len(e.others) == 0 {
+		leaveOverlay(p, routes)
+	}
+	return nil
+}
+
+// leaveOverlay takes away the ways to the node by an interface, if it is the overlay's: that one has the routes for answers,
+// which therefore go last.
+func leaveOverlay(p *plugin.Plan, routes []*routing.Route) {
+	var answers []*routing.Route
+	for _, r := range routes {
+		if r.InTable(underlay.TableReply) {
+			answers = append(answers, r)
+		}
+	}
+	if len(answers) == 0 {
+		return
+	}
+	for _, r := range routes {
+		if !r.InMain() || r.Copied() {
+			continue
+		}
+		p.Add(&routing.NoRoute{Route: r})
+		if r.Dst.IsSingleIP() {
 			p.Add(&routing.NoNeigh{Neigh: &routing.Neigh{Addr: r.Dst.Addr(), Dev: r.Dev}})
 		}
 	}
-	return nil
+	for _, r := range answers {
+		p.Add(&routing.NoRoute{Route: r})
+		if r.Via.IsValid() {
+			p.Add(&routing.NoNeigh{Neigh: &routing.Neigh{Addr: r.Via, Dev: r.Dev}})
+		}
+	}
 }
 
 func (e *end) inherit(p *plugin.Plan, l *routing.LinkAttrs, v6 bool, tables []int, routes []*routing.Route) error {
@@ -163,16 +184,12 @@ func (e *end) inherit(p *plugin.Plan, l *routing.LinkAttrs, v6 bool, tables []in
 		return err
 	}
 	for _, r := range routes {
-		id, err := r.Table.ID()
-		if err != nil {
-			return err
-		}
-		if !r.IsDefault() || !r.Copied() || r.Dst.Addr().Is6() != v6 || !slices.Contains(tables, id) || id == underlay.TableReply {
+		if !r.IsDefault() || !r.Copied() || r.Dst.Addr().Is6() != v6 || !slices.ContainsFunc(tables, r.InTable) {
 			continue
 		}
 		p.Add(r.In(e.Pod.Table(routing.MainTable)))
 		if r.Learned() {
-			p.Add(&routing.Sysctls{NS: e.Pod, Dir: underlay.V6Conf + l.Name, Values: routing.Values("accept_ra_defrtr=1")})
+			p.Add(&routing.Sysctls{NS: e.Pod, Dir: routing.V6Conf + l.Name, Values: routing.Values("accept_ra_defrtr=1")})
 		}
 	}
 	return nil

@@ -12,6 +12,6 @@ func Plugin() plugin.Plugin {
 	return plugin.Plugin{
 		Name: "router", About: "a pod whose first interface is an overlay's gets macvlan, ipvlan or SR-IOV beside it, and keeps its node and Services",
 		Skip: conflist.SkipsCall,
-		Add:  add, Check: check, Del: del, GC: gc, Status: status,
+		Add:  attach, Check: attach, Del: del, GC: gc, Status: status,
 	}
 }

@@ -5,14 +5,15 @@ import (
 	"net/netip"
 	"slices"
 
+	"underlay-cni/conflist"
 	"underlay-cni/firewall"
 	"underlay-cni/plugin"
 	"underlay-cni/plugin/underlay"
 	"underlay-cni/routing"
 )
 
-// add plans the attachment and completes the result.
-func add(r *plugin.Request) (*plugin.Plan, error) {
+// attach plans the attachment, for ADD and as CHECK compares it, and completes the result.
+func attach(r *plugin.Request) (*plugin.Plan, error) {
 	a, err := look(r)
 	if err != nil {
 		return nil, err
@@ -22,7 +23,7 @@ func add(r *plugin.Request) (*plugin.Plan, error) {
 	}
 	for _, m := range a.moved {
 		for _, f := range m.families {
-			if m.link == a.wire.Link && f.forsake {
+			if m.link == a.wire.Link && f.Leaves {
 				r.DropDefault(f.V6)
 			}
 		}
@@ -30,18 +31,9 @@ func add(r *plugin.Request) (*plugin.Plan, error) {
 	return a.plan(), nil
 }
 
-// check plans the attachment as add did.
-func check(r *plugin.Request) (*plugin.Plan, error) {
-	a, err := look(r)
-	if err != nil {
-		return nil, err
-	}
-	return a.plan(), nil
-}
-
 // del plans the end of the attachment: on the node from its three names alone, and in the pod while that is there.
 func del(r *plugin.Request) (*plugin.Plan, error) {
-	_, _ = decode(r) // for the log: a DEL works with any configuration
+	_, _ = underlay.Decode(r, conflist.DecodeRouter) // for the log: a DEL works with any configuration
 	p := new(plugin.Plan)
 	err := leavePod(r, p)
 	name := hostName(r.Attachment)
@@ -59,7 +51,7 @@ func del(r *plugin.Request) (*plugin.Plan, error) {
 // gc plans the removal of what belongs to the network and to no valid attachment. Without a list there is nothing to do:
 // what is provably dead went with the overlay's interface.
 func gc(r *plugin.Request) (*plugin.Plan, error) {
-	_, _ = decode(r) // for the log
+	_, _ = underlay.Decode(r, conflist.DecodeRouter) // for the log
 	p := new(plugin.Plan)
 	valid, listed, err := r.ValidAttachments()
 	if err != nil || !listed {
@@ -86,7 +78,7 @@ func gc(r *plugin.Request) (*plugin.Plan, error) {
 // status tells whether an ADD could succeed: the node has an address that pods can reach it by, and a firewall backend
 // works.
 func status(r *plugin.Request) error {
-	config, err := decode(r)
+	config, err := underlay.Decode(r, conflist.DecodeRouter)
 	if err != nil {
 		return err
 	}

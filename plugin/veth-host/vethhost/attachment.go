@@ -57,14 +57,6 @@ type family struct {
 func (f *family) node() netip.Addr { return f.nodeAddrs[0] }
 func (f *family) pod() netip.Addr  { return f.podAddrs[0].Addr() }
 
-// all is the destination of the default route.
-func (f *family) all() netip.Prefix {
-	if f.v6 {
-		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-	}
-	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-}
-
 func (f *family) metric() int {
 	if f.v6 {
 		return defaultMetric6
@@ -81,7 +73,7 @@ func (f *family) returned() (dsts []netip.Prefix) {
 		return nil
 	}
 	if f.gateway {
-		return []netip.Prefix{f.all()}
+		return []netip.Prefix{routing.All(f.v6)}
 	}
 	for _, r := range f.routes {
 		if !r.Via.IsValid() && !r.IsDefault() {
@@ -260,7 +252,7 @@ func (a *attachment) lookAtPod(r *plugin.Request) error {
 	if a.family(true) == nil {
 		return nil
 	}
-	a.forceForwarding = a.pod.HasSysctl("net/ipv6/conf/" + a.eth.Name + "/force_forwarding")
+	a.forceForwarding = a.pod.HasSysctl(routing.V6Conf + a.eth.Name + "/force_forwarding")
 	if a.mtu < 1280 {
 		return &conflist.KeyError{
 			Key: "mtu", Value: fmt.Sprint(a.mtu), Problem: "the pod has an IPv6 address",
@@ -346,7 +338,7 @@ func (a *attachment) sortRoutes(f *family, routes []*routing.Route, gateway neti
 		}
 	}
 	if !f.gateway && gateway.IsValid() {
-		add(&routing.Route{Table: a.pod.Table(routing.MainTable), Dst: f.all(), Via: gateway, Dev: a.eth, Static: true})
+		add(&routing.Route{Table: a.pod.Table(routing.MainTable), Dst: routing.All(f.v6), Via: gateway, Dev: a.eth, Static: true})
 	}
 }
 

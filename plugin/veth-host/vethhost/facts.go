@@ -23,9 +23,9 @@ func Facts(r *plugin.Request) (*plugin.Facts, error) {
 			plugin.Walk{Name: "any other packet of the pod", V6: f.v6, Iif: a.hostEnd.Name, Mark: main, Prefs: []int{prefMark}},
 			plugin.Walk{Name: "a packet that is no pod's", V6: f.v6, Prefs: []int{prefJump, prefEnd}},
 		)
-		dir := v4conf + a.hostName
+		dir := routing.V4Conf + a.hostName
 		if f.v6 {
-			dir = v6conf + "all"
+			dir = routing.V6Conf + "all"
 		}
 		facts.Settings = append(facts.Settings, &routing.Sysctls{NS: a.node, Dir: dir, Values: routing.Values("forwarding=1")})
 	}

@@ -52,7 +52,7 @@ func (a *attachment) plan() *plugin.Plan {
 	for _, f := range a.families {
 		for _, addr := range f.podAddrs {
 			p.Add(&routing.Neigh{Addr: addr.Addr(), Dev: a.hostEnd, MAC: a.podMAC})
-			host := &routing.Route{Table: a.node.Table(routing.MainTable), Dst: single(addr.Addr()), Dev: a.hostEnd}
+			host := &routing.Route{Table: a.node.Table(routing.MainTable), Dst: routing.Single(addr.Addr()), Dev: a.hostEnd}
 			p.Add(host, &routing.Source{Route: host, Addr: f.node()})
 		}
 		for _, dst := range f.returned() {
@@ -67,14 +67,14 @@ func (a *attachment) plan() *plugin.Plan {
 		for _, addr := range f.nodeAddrs {
 			p.Add(
 				&routing.Neigh{Addr: addr, Dev: a.podEnd, MAC: a.owner.MAC},
-				&routing.Route{Table: a.pod.Table(routing.MainTable), Dst: single(addr), Dev: a.podEnd, Src: f.source},
+				&routing.Route{Table: a.pod.Table(routing.MainTable), Dst: routing.Single(addr), Dev: a.podEnd, Src: f.source},
 			)
 		}
 		underlay, byNode := a.pod.Table(tableUnderlay), a.pod.Table(tableNode)
 		for _, r := range f.routes {
 			p.Add(r.In(underlay))
 		}
-		p.Add(&routing.Route{Table: byNode, Dst: f.all(), Via: f.node(), Dev: a.podEnd, Src: f.source})
+		p.Add(&routing.Route{Table: byNode, Dst: routing.All(f.v6), Via: f.node(), Dev: a.podEnd, Src: f.source})
 		wire, node := uint32(a.config.NodePortMark), uint32(a.config.ServiceMark)
 		a.podRule(&p, f, routing.Rule{Pref: prefMark, Mark: wire, Mask: wire})
 		a.podRule(&p, f, routing.Rule{Pref: prefNode, Mark: node, Mask: node})
@@ -86,7 +86,7 @@ func (a *attachment) plan() *plugin.Plan {
 	// The pod's default route, last: a half-done ADD never leaves a pod routing into nothing.
 	for _, f := range a.families {
 		p.Add(&routing.Route{
-			Table: a.pod.Table(routing.MainTable), Dst: f.all(), Via: f.node(), Dev: a.podEnd, Src: f.source, Metric: f.metric(),
+			Table: a.pod.Table(routing.MainTable), Dst: routing.All(f.v6), Via: f.node(), Dev: a.podEnd, Src: f.source, Metric: f.metric(),
 			Over: f.replaced,
 		})
 		for _, r := range f.replaced {
@@ -118,7 +118,7 @@ func (a *attachment) nodeSysctls(p *plugin.Plan) {
 		p.Add(&routing.InetConf{Dev: a.hostEnd, Values: routing.Values("src_valid_mark=1", "forwarding=1")})
 	}
 	if a.family(true) != nil {
-		p.Add(&routing.Sysctls{NS: a.node, Dir: v6conf + a.hostEnd.Name, Values: routing.Values("disable_ipv6=0")})
+		p.Add(&routing.Sysctls{NS: a.node, Dir: routing.V6Conf + a.hostEnd.Name, Values: routing.Values("disable_ipv6=0")})
 	}
 }
 
@@ -127,7 +127,7 @@ func (a *attachment) nodeSysctls(p *plugin.Plan) {
 // mode.
 func (a *attachment) podSysctls(p *plugin.Plan) {
 	if a.family(false) != nil {
-		p.Add(&routing.Sysctls{NS: a.pod, Dir: v4conf + "all", Values: routing.Values("rp_filter=0", "send_redirects=0")})
+		p.Add(&routing.Sysctls{NS: a.pod, Dir: routing.V4Conf + "all", Values: routing.Values("rp_filter=0", "send_redirects=0")})
 		for _, dev := range []*routing.Link{a.eth, a.podEnd} {
 			p.Add(&routing.InetConf{Dev: dev, Values: routing.Values("rp_filter=0", "send_redirects=0", "accept_redirects=0", "forwarding=1")})
 		}
@@ -140,22 +140,17 @@ func (a *attachment) podSysctls(p *plugin.Plan) {
 		v6 = append(v6, routing.Values("force_forwarding=1")...)
 	}
 	for _, dev := range []*routing.Link{a.eth, a.podEnd} {
-		p.Add(&routing.Sysctls{NS: a.pod, Dir: v6conf + dev.Name, Values: v6})
+		p.Add(&routing.Sysctls{NS: a.pod, Dir: routing.V6Conf + dev.Name, Values: v6})
 	}
 	if !a.forceForwarding {
 		// Before Linux 6.17 IPv6 forwards on all interfaces or on none; with accept_ra 2 a router
 		// still listens to router advertisements.
 		p.Add(
-			&routing.Sysctls{NS: a.pod, Dir: v6conf + a.eth.Name, Values: routing.Values("accept_ra=2")},
-			&routing.Sysctls{NS: a.pod, Dir: v6conf + "all", Values: routing.Values("forwarding=1")},
+			&routing.Sysctls{NS: a.pod, Dir: routing.V6Conf + a.eth.Name, Values: routing.Values("accept_ra=2")},
+			&routing.Sysctls{NS: a.pod, Dir: routing.V6Conf + "all", Values: routing.Values("forwarding=1")},
 		)
 	}
 }
-
-const (
-	v4conf = "net/ipv4/conf/"
-	v6conf = "net/ipv6/conf/"
-)
 
 // wire sends what the pod opens to the outside by its own interface, where nobody masquerades it and
 // there is a gateway. It needs to know the Services by their addresses; where it does not, the node's
@@ -230,5 +225,3 @@ func leave(p *plugin.Plan, hostEnd *routing.Link, owner routing.Owner, pod *rout
 	)
 	p.Add(back...)
 }
-
-func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }

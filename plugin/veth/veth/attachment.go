@@ -33,31 +33,27 @@ type attachment struct {
 	before          []string      // the pod's other interfaces that use it
 	firewall        firewall.Firewall
 
-	nodeAddrs []netip.Addr        // best first
-	wire      *underlay.Wire      // the pod's interface, its addresses and hardware address
-	families  []*family           // those that both sides have
-	own       *routing.Table      // of a later interface
-	hostConf  []*routing.InetConf // with set_host: the node's interfaces whose rp_filter is another
+	nodeAddrs []netip.Addr   // best first
+	wire      *underlay.Wire // the pod's interface, its addresses and hardware address
+	families  []*family      // those that both sides have
+	own       *routing.Table // of a later interface
+	rpFilter  underlay.RPFilter
 }
 
 // A family is what the plan needs in IPv4 or in IPv6.
 type family struct {
 	underlay.Family
-	main    bool // the main table's routes by veth0 are this interface's
-	forsake bool // the interface's default routes leave the main table
+	main bool // the main table's routes by veth0 are this interface's
 }
 
-func (a *attachment) family(v6 bool) *family {
-	i := slices.IndexFunc(a.families, func(f *family) bool { return f.V6 == v6 })
-	if i < 0 {
-		return nil
-	}
-	return a.families[i]
+// has tells whether both sides have the family.
+func (a *attachment) has(v6 bool) bool {
+	return slices.ContainsFunc(a.families, func(f *family) bool { return f.V6 == v6 })
 }
 
 // look reads what the plan is computed from and changes nothing. All bad input ends here.
 func look(r *plugin.Request) (*attachment, error) {
-	config, err := decode(r)
+	config, err := underlay.Decode(r, conflist.DecodeVeth)
 	if err != nil {
 		return nil, err
 	}
@@ -82,15 +78,6 @@ func look(r *plugin.Request) (*attachment, error) {
 		return nil, plugin.Errorf(plugin.CodeFirewall, "firewall: %w", err)
 	}
 	return a, nil
-}
-
-// decode reads the configuration. One that comes with an error holds defaults where it was wrong, or is nil.
-func decode(r *plugin.Request) (*conflist.Underlay, error) {
-	config, err := conflist.DecodeVeth(r.Config)
-	if config != nil {
-		r.LogTo(config.LogOptions)
-	}
-	return config, err
 }
 
 // lookAtPair finds the pair that the pod has from an earlier attachment, or makes sure that the name of its end is
@@ -148,12 +135,7 @@ func (a *attachment) lookAtNode(*plugin.Request) (err error) {
 		return fmt.Errorf("look at the node: %w", err)
 	}
 	for _, v6 := range []bool{false, true} {
-		f := &family{Family: underlay.Family{V6: v6}}
-		for _, addr := range a.wire.Addrs {
-			if addr.Prefix.Addr().Is6() == v6 {
-				f.Pods = append(f.Pods, addr.Prefix.Addr())
-			}
-		}
+		f := &family{Family: underlay.Family{V6: v6, Pods: underlay.OfFamily(v6, a.wire.Addrs)}}
 		if len(f.Pods) == 0 {
 			continue
 		}
@@ -165,21 +147,17 @@ func (a *attachment) lookAtNode(*plugin.Request) (err error) {
 		}
 	}
 	if a.first && len(a.families) == 0 {
-		return plugin.Errorf(plugin.CodeConfig, "prevResult.ips: %s in the pod and the node have no usable address of the same family; accepted: at least one in IPv4 or in IPv6", a.eth.Name)
+		return underlay.ErrNoFamily(a.eth.Name)
 	}
-	if a.first && a.family(true) != nil && a.mtu < minIPv6MTU {
+	if a.first && a.has(true) && a.mtu < minIPv6MTU {
 		return plugin.Errorf(plugin.CodeConfig, "prevResult.interfaces: %s has an IPv6 address and an MTU of %d; accepted: %d or more", a.eth.Name, a.mtu, minIPv6MTU)
 	}
-	if a.config.RPFilter.SetHost {
-		a.hostConf, err = a.node.OtherInetConfs(routing.Values(a.rpFilter())[0])
-	}
+	a.rpFilter, err = underlay.LookAtRPFilter(a.node, a.config.RPFilter)
 	return err
 }
 
 // minIPv6MTU is what IPv6 needs of every link (RFC 8200).
 const minIPv6MTU = 1280
-
-func (a *attachment) rpFilter() string { return fmt.Sprintf("rp_filter=%d", a.config.RPFilter.Value) }
 
 // lookAtRoutes tells which routes the pod's tables get, and which leave the main one.
 func (a *attachment) lookAtRoutes(r *plugin.Request) error {
@@ -212,7 +190,7 @@ func (a *attachment) lookAtRoutes(r *plugin.Request) error {
 		if err != nil {
 			return fmt.Errorf("look at the pod: %w", err)
 		}
-		f.forsake = a.moves() && (other || a.config.MigrateRoute == conflist.MigrateAlways)
+		f.Leaves = a.moves() && (other || a.config.MigrateRoute == conflist.MigrateAlways)
 	}
 	return nil
 }
@@ -260,7 +238,7 @@ func services(network string, config *conflist.Underlay, nodes []netip.Addr) fir
 
 func (a *attachment) replies() firewall.Replies {
 	return firewall.Replies{
-		Owner: "veth", By: podEnd, Mark: underlay.MarkReply, IPv4: a.family(false) != nil, IPv6: a.family(true) != nil,
+		Owner: "veth", By: podEnd, Mark: underlay.MarkReply, IPv4: a.has(false), IPv6: a.has(true),
 		There: !a.first,
 	}
 }

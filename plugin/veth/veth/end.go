@@ -80,7 +80,7 @@ func (e *end) leave(p *plugin.Plan) error {
 	}
 	for _, addr := range e.mine {
 		p.Add(
-			&routing.NoRoute{Route: &routing.Route{Table: e.Node.Table(routing.MainTable), Dst: underlay.Single(addr), Dev: e.hostEnd}},
+			&routing.NoRoute{Route: &routing.Route{Table: e.Node.Table(routing.MainTable), Dst: routing.Single(addr), Dev: e.hostEnd}},
 			&routing.NoNeigh{Neigh: &routing.Neigh{Addr: addr, Dev: e.hostEnd}},
 		)
 	}
@@ -153,8 +153,7 @@ func (e *end) leaveRoutes(p *plugin.Plan, v6 bool, tables []int, routes []*routi
 		}
 	}
 	if inherited {
-		f := underlay.Family{V6: v6}
-		p.Add(&routing.Route{Table: e.Pod.Table(underlay.TableReply), Dst: f.All(), Via: hop, Dev: e.podEnd})
+		p.Add(&routing.Route{Table: e.Pod.Table(underlay.TableReply), Dst: routing.All(v6), Via: hop, Dev: e.podEnd})
 	}
 	return nil
 }

@@ -26,13 +26,13 @@ func Facts(r *plugin.Request) (*plugin.Facts, error) {
 			continue // the node need not forward for the pod
 		}
 		// What is behind the node comes back by the interface that it went out by.
-		dir := underlay.V6Conf + "all"
+		dir := routing.V6Conf + "all"
 		if !f.V6 {
 			way, err := a.node.RouteGet(routing.Query{To: f.Hijack[0].Addr()})
 			if err != nil {
 				continue // the node has no way to it now, which is for whoever makes it
 			}
-			dir = underlay.V4Conf + way.Dev
+			dir = routing.V4Conf + way.Dev
 		}
 		facts.Settings = append(facts.Settings, &routing.Sysctls{NS: a.node, Dir: dir, Values: routing.Values("forwarding=1")})
 	}

@@ -5,14 +5,15 @@ import (
 	"slices"
 	"strings"
 
+	"underlay-cni/conflist"
 	"underlay-cni/firewall"
 	"underlay-cni/plugin"
 	"underlay-cni/plugin/underlay"
 	"underlay-cni/routing"
 )
 
-// add plans the attachment and completes the result.
-func add(r *plugin.Request) (*plugin.Plan, error) {
+// attach plans the attachment, for ADD and as CHECK compares it, and completes the result.
+func attach(r *plugin.Request) (*plugin.Plan, error) {
 	a, err := look(r)
 	if err != nil {
 		return nil, err
@@ -25,18 +26,9 @@ func add(r *plugin.Request) (*plugin.Plan, error) {
 	}
 	r.AppendInterfaces(a.interfaces(r.Netns)...)
 	for _, f := range a.families {
-		if f.forsake {
+		if f.Leaves {
 			r.DropDefault(f.V6)
 		}
-	}
-	return a.plan(), nil
-}
-
-// check plans the attachment as add did.
-func check(r *plugin.Request) (*plugin.Plan, error) {
-	a, err := look(r)
-	if err != nil {
-		return nil, err
 	}
 	return a.plan(), nil
 }
@@ -44,7 +36,7 @@ func check(r *plugin.Request) (*plugin.Plan, error) {
 // del plans the end of the attachment, from its three names alone, and in the pod while that is there. What the
 // pod's other attachments use stays, and the pair with it.
 func del(r *plugin.Request) (*plugin.Plan, error) {
-	_, _ = decode(r) // for the log: a DEL works with any configuration
+	_, _ = underlay.Decode(r, conflist.DecodeVeth) // for the log: a DEL works with any configuration
 	p := new(plugin.Plan)
 	attrs, err := find(r.Node, r.Attachment)
 	if err != nil || attrs == nil {
@@ -69,7 +61,7 @@ func leave(p *plugin.Plan, r *plugin.Request, host *routing.LinkAttrs, u user, o
 // gc plans the removal of what belongs to the network and to no valid attachment. Without a list only what is
 // provably dead goes: a host end without a peer.
 func gc(r *plugin.Request) (*plugin.Plan, error) {
-	_, _ = decode(r) // for the log
+	_, _ = underlay.Decode(r, conflist.DecodeVeth) // for the log
 	valid, listed, err := r.ValidAttachments()
 	if err != nil {
 		return nil, err
@@ -108,7 +100,7 @@ func gc(r *plugin.Request) (*plugin.Plan, error) {
 // status tells whether an ADD could succeed: the node has an address that pods can reach it by, and a firewall backend
 // works.
 func status(r *plugin.Request) error {
-	config, err := decode(r)
+	config, err := underlay.Decode(r, conflist.DecodeVeth)
 	if err != nil {
 		return err
 	}

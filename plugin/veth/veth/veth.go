@@ -12,6 +12,6 @@ func Plugin() plugin.Plugin {
 	return plugin.Plugin{
 		Name: "veth", About: "a pod whose first interface is macvlan, ipvlan or SR-IOV reaches its node, the overlay and Services",
 		Skip: conflist.SkipsCall,
-		Add:  add, Check: check, Del: del, GC: gc, Status: status,
+		Add:  attach, Check: attach, Del: del, GC: gc, Status: status,
 	}
 }

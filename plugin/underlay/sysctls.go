@@ -1,0 +1,63 @@
+package underlay
+
+import (
+	"fmt"
+
+	"underlay-cni/conflist"
+	"underlay-cni/plugin"
+	"underlay-cni/routing"
+)
+
+// An RPFilter is the key rp_filter, and which of the node's interfaces have another value.
+type RPFilter struct {
+	assignment string
+	setHost    bool
+	others     []*routing.InetConf // with set_host
+}
+
+// LookAtRPFilter asks the node about its interfaces only where they are to have the value too.
+func LookAtRPFilter(node *routing.Namespace, key conflist.RPFilter) (r RPFilter, err error) {
+	r = RPFilter{assignment: fmt.Sprintf("rp_filter=%d", key.Value), setHost: key.SetHost}
+	if r.setHost {
+		r.others, err = node.OtherInetConfs(routing.Values(r.assignment)[0])
+	}
+	return r, err
+}
+
+// String is the assignment to the sysctl of an interface.
+func (r RPFilter) String() string { return r.assignment }
+
+// OfNode sets the value on the node, if set_host asks for that. It stays: other pods rely on it by then.
+func (r RPFilter) OfNode(p *plugin.Plan, node *routing.Namespace) {
+	if !r.setHost {
+		return
+	}
+	for _, all := range []string{"all", "default"} {
+		p.Add(&routing.Sysctls{NS: node, Dir: routing.V4Conf + all, Values: routing.Values(r.assignment), Shared: true})
+	}
+	for _, c := range r.others {
+		p.Add(c)
+	}
+}
+
+// PodSysctls makes every rp_filter work in the pod: the way back is looked up as the packet is, with its mark. And a
+// neighbour on the wire that takes the pod for a router gets nothing by the interface towards the node: a new network
+// namespace has the node's forwarding in IPv4, which is on. What wants to forward in the pod turns it on by itself,
+// afterwards. The interface towards the node may get more assignments, in both families.
+func PodSysctls(p *plugin.Plan, wire, by *routing.Link, filter RPFilter, v6 bool, more ...string) {
+	p.Add(
+		&routing.Sysctls{NS: wire.NS, Dir: routing.V4Conf + "all", Values: routing.Values(filter.assignment)},
+		&routing.InetConf{Dev: wire, Values: routing.Values(filter.assignment, "forwarding=0")},
+		&routing.InetConf{Dev: by, Values: routing.Values(append([]string{filter.assignment, "src_valid_mark=1"}, more...)...)},
+	)
+	if v6 {
+		EnableIPv6(p, wire)
+		EnableIPv6(p, by, more...)
+	}
+}
+
+// EnableIPv6 lets an interface have IPv6, which runtimes and overlays without it switch off.
+func EnableIPv6(p *plugin.Plan, link *routing.Link, more ...string) {
+	values := routing.Values(append([]string{"disable_ipv6=0"}, more...)...)
+	p.Add(&routing.Sysctls{NS: link.NS, Dir: routing.V6Conf + link.Name, Values: values})
+}
