@@ -100,10 +100,10 @@ func ReplyRule(pod *routing.Namespace, v6 bool) *routing.Rule {
 // by the wire as the interface's routes say.
 func (f *Family) Fill(p *plugin.Plan, table *routing.Table, by *routing.Link) {
 	f.NodeRoutes(p, table, by)
-	for _, r := range f.Routes {
+	f.HijackRoutes(p, table, by)
+	for _, r := range f.Routes { // with the default routes: what is not by the wire is there by then
 		p.Add(r.In(table))
 	}
-	f.HijackRoutes(p, table, by)
 }
 
 // Move sends what has one of the interface's addresses to the interface's own table.

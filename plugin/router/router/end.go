@@ -13,6 +13,7 @@ import (
 // An end is that of an attachment in a pod that is still there.
 type end struct {
 	*plugin.Request
+	overlay string // the interface of the overlay, as the configuration names it
 	links  []*routing.LinkAttrs
 	others []string // still attached
 	rules  []*routing.Rule
@@ -21,11 +22,11 @@ type end struct {
 
 // leavePod takes away what the attachment has in a pod that is still there. The interface before gets back its place in
 // the main table. With the last attachment all of ours goes.
-func leavePod(r *plugin.Request, p *plugin.Plan) error {
+func leavePod(r *plugin.Request, p *plugin.Plan, overlay string) error {
 	if r.Pod == nil {
 		return nil
 	}
-	e := &end{Request: r, addrs: map[netip.Addr]string{}}
+	e := &end{Request: r, overlay: overlay, addrs: map[netip.Addr]string{}}
 	err := e.look()
 	if err == nil {
 		err = e.leave(p)
@@ -93,9 +94,10 @@ func (e *end) leave(p *plugin.Plan) error {
 			return err
 		}
 	}
+	routes := p.Changes()
 	for _, rule := range e.rules {
 		if id, err := rule.Table.ID(); err == nil && slices.Contains(tables, id) {
-			p.Add(&routing.NoRule{Rule: rule})
+			p.AddLast(&routing.NoRule{Rule: rule}, routes...) // a DEL finds the table by it
 		}
 	}
 	for _, v6 := range []bool{false, true} {
@@ -103,7 +105,7 @@ func (e *end) leave(p *plugin.Plan) error {
 			p.Add(&routing.NoRule{Rule: underlay.ReplyRule(e.Pod, v6)})
 		}
 	}
-	p.Add(&routing.NoAltName{AltName: &routing.AltName{Link: e.Pod.Link(e.IfName), Name: podName(e.IfName)}})
+	p.AddLast(&routing.NoAltName{AltName: &routing.AltName{Link: e.Pod.Link(e.IfName), Name: podName(e.IfName)}}, p.Changes()...)
 	return nil
 }
 
@@ -129,6 +131,7 @@ func (e *end) leaveRoutes(p *plugin.Plan, l *routing.LinkAttrs, heir bool, table
 	if err != nil {
 		return err
 	}
+	had := len(p.Changes())
 	for _, v6 := range []bool{false, true} {
 		if !heir {
 			break
@@ -138,44 +141,54 @@ func (e *end) leaveRoutes(p *plugin.Plan, l *routing.LinkAttrs, heir bool, table
 			return err
 		}
 	}
+	inherited := p.Changes()[had:]
 	for _, r := range routes {
 		if slices.ContainsFunc(tables, r.InTable) {
-			p.Add(&routing.NoRoute{Route: r})
+			p.AddLast(&routing.NoRoute{Route: r}, inherited...) // the only copy of a default route, until it is in main again
 		}
 	}
 	if len(e.others) == 0 {
-		leaveOverlay(p, routes)
+		leaveOverlay(p, routes, l.Name == e.overlay)
 	}
 	return nil
 }
 
 // leaveOverlay takes away the ways to the node by an interface, if it is the overlay's: that one has the routes for answers,
-// which therefore go last.
-func leaveOverlay(p *plugin.Plan, routes []*routing.Route) {
+// which therefore go last. After an ADD that was killed it may have none yet; then the configuration names it.
+func leaveOverlay(p *plugin.Plan, routes []*routing.Route, named bool) {
 	var answers []*routing.Route
 	for _, r := range routes {
 		if r.InTable(underlay.TableReply) {
 			answers = append(answers, r)
 		}
 	}
-	if len(answers) == 0 {
+	if len(answers) == 0 && !named {
 		return
 	}
 	for _, r := range routes {
 		if !r.InMain() || r.Copied() {
 			continue
 		}
-		p.Add(&routing.NoRoute{Route: r})
+		to := netip.Addr{}
 		if r.Dst.IsSingleIP() {
-			p.Add(&routing.NoNeigh{Neigh: &routing.Neigh{Addr: r.Dst.Addr(), Dev: r.Dev}})
+			to = r.Dst.Addr()
 		}
+		leaveRoute(p, r, to)
 	}
 	for _, r := range answers {
-		p.Add(&routing.NoRoute{Route: r})
-		if r.Via.IsValid() {
-			p.Add(&routing.NoNeigh{Neigh: &routing.Neigh{Addr: r.Via, Dev: r.Dev}})
-		}
+		leaveRoute(p, r, r.Via)
 	}
+}
+
+// leaveRoute takes away a route, and before it the neighbour that it leads to, if that is valid.
+func leaveRoute(p *plugin.Plan, r *routing.Route, to netip.Addr) {
+	if !to.IsValid() {
+		p.Add(&routing.NoRoute{Route: r})
+		return
+	}
+	neigh := &routing.NoNeigh{Neigh: &routing.Neigh{Addr: to, Dev: r.Dev}}
+	p.Add(neigh)
+	p.AddLast(&routing.NoRoute{Route: r}, neigh)
 }
 
 func (e *end) inherit(p *plugin.Plan, l *routing.LinkAttrs, v6 bool, tables []int, routes []*routing.Route) error {

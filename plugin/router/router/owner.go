@@ -66,19 +66,21 @@ func claims(l *routing.LinkAttrs, key string) (all []claim) {
 	return all
 }
 
-// leaveNode takes away what an attachment has on the node, by the peer that has its names; the name by which a DEL finds
-// the others goes last.
+// leaveNode takes away what an attachment has on the node, by the peer that has its names; each name goes when what a DEL
+// finds by it has gone.
 func leaveNode(p *plugin.Plan, node *routing.Namespace, l *routing.LinkAttrs, name string) {
 	peer := node.Link(l.Name)
 	parts := strings.SplitAfterN(strings.TrimPrefix(name, ofAttachment), ".", 3)
+	var names []plugin.Change
 	for _, c := range claims(l, parts[0]+parts[1]) {
-		p.Add(
-			&routing.NoRoute{Route: hostRoute(node, c.table, c.addr, peer)},
-			&routing.NoNeigh{Neigh: &routing.Neigh{Addr: c.addr, Dev: peer}},
-			&routing.NoAltName{AltName: &routing.AltName{Link: peer, Name: c.name}},
-		)
+		route := &routing.NoRoute{Route: hostRoute(node, c.table, c.addr, peer)}
+		neigh := &routing.NoNeigh{Neigh: &routing.Neigh{Addr: c.addr, Dev: peer}}
+		itsName := &routing.NoAltName{AltName: &routing.AltName{Link: peer, Name: c.name}}
+		p.Add(route, neigh)
+		p.AddLast(itsName, route, neigh)
+		names = append(names, itsName)
 	}
-	p.Add(&routing.NoAltName{AltName: &routing.AltName{Link: peer, Name: name}})
+	p.AddLast(&routing.NoAltName{AltName: &routing.AltName{Link: peer, Name: name}}, names...)
 }
 
 // ofNetwork are the further names of a link that stand for a network's attachments.

@@ -23,10 +23,15 @@ func (a *attachment) plan() *plugin.Plan {
 	a.rpFilter.OfNode(&p, a.node)
 	underlay.PodSysctls(&p, a.wire.Link, a.overlay, a.rpFilter, a.has(true))
 	if a.peer != nil { // without host_route the node stays as the overlay has made it
-		a.setupNeighborhood(&p)
+		if a.has(true) {
+			underlay.EnableIPv6(&p, a.peer)
+		}
 		a.addChainedIPRoute(&p)
 	}
 	a.addHostIPRoute(&p)
+	if a.peer != nil { // by its route a DEL finds a neighbour, if this ADD gets no further
+		a.setupNeighborhood(&p)
+	}
 	a.hijackCustomSubnet(&p)
 	a.migrateRoute(&p)
 	return &p
@@ -48,9 +53,6 @@ func (a *attachment) names(p *plugin.Plan) {
 
 // setupNeighborhood: the node's addresses in the pod, and the pod's new ones on the node.
 func (a *attachment) setupNeighborhood(p *plugin.Plan) {
-	if a.has(true) {
-		underlay.EnableIPv6(p, a.peer)
-	}
 	for _, f := range a.families {
 		f.overlay.Neighbours(p, a.overlay, a.peerMAC, true)
 		for _, addr := range f.Pods {
@@ -100,8 +102,8 @@ func (a *attachment) hijackCustomSubnet(p *plugin.Plan) {
 func (a *attachment) migrateRoute(p *plugin.Plan) {
 	for _, m := range a.moved {
 		for _, f := range m.families {
+			f.Move(p, a.pod, m.table) // by its rule a DEL finds the table, if this ADD gets no further
 			f.Fill(p, m.table, a.overlay)
-			f.Move(p, a.pod, m.table)
 		}
 	}
 	for _, f := range a.families {

@@ -33,9 +33,12 @@ func attach(r *plugin.Request) (*plugin.Plan, error) {
 
 // del plans the end of the attachment: on the node from its three names alone, and in the pod while that is there.
 func del(r *plugin.Request) (*plugin.Plan, error) {
-	_, _ = underlay.Decode(r, conflist.DecodeRouter) // for the log: a DEL works with any configuration
+	overlay := ""
+	if config, _ := underlay.Decode(r, conflist.DecodeRouter); config != nil { // a DEL works with any configuration
+		overlay = config.OverlayInterface
+	}
 	p := new(plugin.Plan)
-	err := leavePod(r, p)
+	err := leavePod(r, p, overlay)
 	name := hostName(r.Attachment)
 	peer, lost := r.Node.LinkNamed(name)
 	switch {
