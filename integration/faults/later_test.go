@@ -18,7 +18,7 @@ func later(t *testing.T) (s *Subject, p *lab.Pod, node, pod lab.Dump) {
 	t.Helper()
 	s = &Subjects[slices.IndexFunc(Subjects, func(s Subject) bool { return s.Type() == "veth" && !s.ByProgram })]
 	n := alone(t, s).N1
-	p = plugged(t, n, 0)
+	p = plugged(t, s, n, 0)
 	add(t, s, p)
 	run(t, s, p, `ip link add link enp1s0 name net1 address 02:00:00:00:02:77 netns `+p.Path()+` type macvlan mode bridge
 		POD ip link set net1 up; POD ip addr add 10.10.30.77/24 dev net1; POD ip addr add fd30::77/64 dev net1 nodad`)
