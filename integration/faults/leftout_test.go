@@ -57,7 +57,7 @@ func leftOut(tests map[string]*ast.FuncDecl, name string) string {
 		return true
 	})
 	switch {
-	case !isCase && !slices.Contains(asks, "eachSubject") && !slices.Contains(asks, "eachPlugin"):
+	case !isCase && !slices.ContainsFunc([]string{"eachSubject", "eachPlugin", "eachChange"}, func(f string) bool { return slices.Contains(asks, f) }):
 		return "the test does not ask whether it is left out"
 	case isCase && !slices.Contains(asks, "takesIn"):
 		return "the test does not ask whether a case is left out"
