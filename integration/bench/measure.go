@@ -21,11 +21,11 @@ type bench struct {
 	pods    []int // on the nodes of the scale measurement; the bars are about the last
 	rounds  int   // of the burst
 	slice   time.Duration
-	macvlan netlink.MacvlanMode // of the pods' eth0
+	macvlan netlink.MacvlanMode // of the pods' interface on the wire
 	tiny    string              // directory of the programs that buildTiny makes
 
 	bare, vethHost contender
-	others         []contender // veth, veth-host by iptables, and the reference plugin; each on a node of its own
+	others         []contender // veth, router, veth-host by iptables, and the reference plugin; each on a node of its own
 	say            func(format string, args ...any)
 }
 
@@ -44,6 +44,7 @@ func (b *bench) entrants(n *node) ([]entrant, error) {
 		if err != nil {
 			return nil, err
 		}
+		own.overlay = c.overlay
 		all = append(all, entrant{c, own})
 	}
 	return all, nil
