@@ -276,7 +276,7 @@ func (b *breaker) nft() {
 
 // iptables breaks each chain, rule and jump in the words of iptables-restore(8).
 func (b *breaker) iptables(program string) {
-	table, number := "", map[string]int{}
+	table, ours, number := "", map[string]bool{}, map[string]int{}
 	for line := range strings.Lines(b.line) {
 		line = strings.TrimSpace(line)
 		words := strings.Fields(line)
@@ -285,8 +285,9 @@ func (b *breaker) iptables(program string) {
 			table = line[1:]
 		case len(words) < 2 || len(words[0]) != 2:
 		case words[0] == "-N":
+			ours[table+words[1]] = true
 			b.add("chain "+words[1]+" altered", fmt.Sprintf("%s -w -t %s -R %s 1 -j RETURN", program, table, words[1]), words[1])
-		case words[0] == "-A" && strings.HasPrefix(words[1], "VETH"):
+		case words[0] == "-A" && ours[table+words[1]]:
 			number[table+words[1]]++
 			name := fmt.Sprintf("-t %s, rule %d of %s", table, number[table+words[1]], words[1])
 			b.add(name+" removed", fmt.Sprintf("%s -w -t %s -D %s %d", program, table, words[1], number[table+words[1]]), words[1])
