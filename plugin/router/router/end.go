@@ -14,10 +14,10 @@ import (
 type end struct {
 	*plugin.Request
 	overlay string // the interface of the overlay, as the configuration names it
-	links  []*routing.LinkAttrs
-	others []string // still attached
-	rules  []*routing.Rule
-	addrs  map[netip.Addr]string // the interface of each of the pod's addresses
+	links   []*routing.LinkAttrs
+	others  []string // still attached
+	rules   []*routing.Rule
+	addrs   map[netip.Addr]string // the interface of each of the pod's addresses
 }
 
 // leavePod takes away what the attachment has in a pod that is still there. The interface before gets back its place in
