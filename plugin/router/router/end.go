@@ -110,8 +110,14 @@ func (e *end) leave(p *plugin.Plan) error {
 }
 
 // heir is the interface that has moved for this one, and comes back: the last by name of those that have. It is empty
-// if this one has moved, too, for a later one.
+// if this one has moved, too, for a later one, or has not taken main from another that is attached: its ADD may have been
+// killed before that.
 func (e *end) heir() (heir string) {
+	for _, other := range e.others {
+		if !slices.ContainsFunc(e.rules, func(rule *routing.Rule) bool { return e.addrs[rule.From.Addr()] == other }) {
+			return ""
+		}
+	}
 	for _, rule := range e.rules {
 		by := e.addrs[rule.From.Addr()]
 		if by == e.IfName {
