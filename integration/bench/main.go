@@ -125,13 +125,21 @@ func (b *bench) all() (*results, error) {
 	if err != nil {
 		return nil, err
 	}
+	var nodes []*node // of scale, while few files are open: the nftables library waits by select(2)
+	for range len(b.pods) + 1 {
+		n, err := newNode(b.macvlan)
+		if err != nil {
+			return nil, err
+		}
+		nodes = append(nodes, n)
+	}
 	if res.Veth, err = veth.measure(); err != nil {
 		return nil, err
 	}
 	if res.Router, err = router.measure(); err != nil {
 		return nil, err
 	}
-	if res.Scale, err = b.scale(empty); err != nil {
+	if res.Scale, err = b.scale(empty, nodes); err != nil {
 		return nil, err
 	}
 	res.judge()

@@ -274,20 +274,13 @@ func (r *burstResult) measure(f func(i int) error) (failed int, err error) {
 
 // scale measures ADD, DEL and forwarding on nodes that differ in how many pods they have, taking turns. ADD and DEL
 // are measured before the pods are there too: all pods of a machine have namespaces in one kernel, which the other
-// nodes of this one feel as well.
-func (b *bench) scale(empty *node) ([]scaleResult, error) {
-	nodes := []*node{empty}
+// nodes of this one feel as well. Of the others, one is for each number of pods, and the last for none, ever.
+func (b *bench) scale(empty *node, others []*node) ([]scaleResult, error) {
+	never := others[len(b.pods)]
+	nodes := append([]*node{empty}, others[:len(b.pods)]...)
 	alone, res := scaleResult{Name: "0"}, []scaleResult{{Name: "0, beside the others"}}
 	for _, pods := range b.pods {
-		n, err := newNode(b.macvlan)
-		if err != nil {
-			return nil, err
-		}
-		nodes, res = append(nodes, n), append(res, scaleResult{Name: count(pods), Pods: pods})
-	}
-	never, err := newNode(b.macvlan) // while few files are open: the nftables library waits by select(2)
-	if err != nil {
-		return nil, err
+		res = append(res, scaleResult{Name: count(pods), Pods: pods})
 	}
 	b.say("ADD and DEL without pods")
 	for range b.runs {
