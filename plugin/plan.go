@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -27,11 +28,22 @@ type Change interface {
 type Plan struct {
 	changes []Change
 	applied int
+	needs   map[int][]Change // of AddAfter, by the place in changes
 	then    func() error
 }
 
 // Add appends changes.
 func (p *Plan) Add(changes ...Change) { p.changes = append(p.changes, changes...) }
+
+// AddAfter appends a change that ApplyAll leaves out if it could not make all of some others: it takes away that by which
+// the next request finds what they have left.
+func (p *Plan) AddAfter(c Change, others ...Change) {
+	if p.needs == nil {
+		p.needs = make(map[int][]Change)
+	}
+	p.needs[len(p.changes)] = others
+	p.Add(c)
+}
 
 // Changes are the changes in that order, for who wants to look at each. They belong to the plan.
 func (p *Plan) Changes() []Change { return p.changes }
@@ -102,10 +114,16 @@ func (p *Plan) applyAll(log *slog.Logger) error {
 	}
 	var first Change
 	var errs []error
-	for _, c := range p.changes {
+	var failed []Change
+	for i, c := range p.changes {
+		if slices.ContainsFunc(p.needs[i], func(other Change) bool { return slices.Contains(failed, other) }) {
+			failed = append(failed, c)
+			continue
+		}
 		err := c.Apply()
 		logChange(log, "change", c, err)
 		if err != nil {
+			failed = append(failed, c)
 			if first == nil {
 				first = c
 			}

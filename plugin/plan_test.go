@@ -148,6 +148,23 @@ func TestPlanApplyAll(t *testing.T) {
 	}
 }
 
+// TestPlanAddAfter: what others are found by stays where one of them could not be taken away, and so does what that is found
+// by; all else goes.
+func TestPlanAddAfter(t *testing.T) {
+	p, done := steps(&step{name: "a"}, &step{name: "b", apply: errors.New("boom")}, &step{name: "c"})
+	changes := p.Changes()
+	ofA, ofB := &step{name: "name of a", done: done}, &step{name: "name of b", done: done}
+	p.AddAfter(ofA, changes[0])
+	p.AddAfter(ofB, changes[1], changes[2])
+	p.AddAfter(&step{name: "name of all", done: done}, ofA, ofB)
+	if err := p.applyAll(slog.New(slog.DiscardHandler)); err == nil || err.Error() != "ip do b: boom" {
+		t.Errorf("got %v", err)
+	}
+	if got := strings.Join(*done, ", "); got != "apply a, apply b, apply c, apply name of a" {
+		t.Errorf("done: %s", got)
+	}
+}
+
 func TestPlanVerify(t *testing.T) {
 	p, done := steps(&step{name: "a"}, &step{name: "b", verify: errors.New("b is not so")}, &step{name: "c"}, &step{name: "d", verify: errors.New("nor is d")})
 	err := p.Verify()

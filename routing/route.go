@@ -39,6 +39,9 @@ type Route struct {
 	// next hops, metrics, the protocol.
 	like *dumped
 
+	// There says that an earlier change has made it, as a rule: a look comes first, so that Revert leaves it there.
+	There bool
+
 	added bool
 }
 
@@ -136,6 +139,9 @@ func (r *Route) message(table int) ([]nl.NetlinkRequestData, error) {
 // an interface's own table is added exclusively, so that a table which somebody else takes at the same
 // moment is left to them.
 func (r *Route) Apply() error {
+	if r.There && r.Verify() == nil {
+		return nil
+	}
 	id, err := r.Table.ID()
 	if err != nil {
 		return err

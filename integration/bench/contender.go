@@ -21,13 +21,20 @@ type contender struct {
 	config func(*pod) any // standard input; nil if it is not a CNI plugin
 	ifName string         // CNI_IFNAME
 	bin    string         // comes first in its PATH
+
+	overlay bool // its pods have eth0 of an overlay, and CNI_IFNAME is on the wire
 }
 
-// contenders are veth-host with nftables, the floor under it, and others: veth, which comes first, veth-host with both
-// variants of iptables, and the reference plugin that does nearest to the same.
+// contenders are veth-host with nftables, the floor under it, and others: veth and router, which come first, veth-host with
+// both variants of iptables, and the reference plugin that does nearest to the same.
 func contenders(bin, tools, tiny string) (bare, vethHost contender, others []contender) {
 	ours, ptp := filepath.Join(bin, "veth-host"), filepath.Join(tools, "ptp")
-	others = []contender{{Name: "veth", path: filepath.Join(bin, "veth"), config: vethConfig(filepath.Join(tiny, "veth.log")), ifName: "eth0"}}
+	for i, name := range []string{"veth", "router"} {
+		others = append(others, contender{
+			Name: name, path: filepath.Join(bin, name), config: underlayConfig(name, filepath.Join(tiny, name+".log")),
+			ifName: []string{"eth0", "net1"}[i], overlay: i > 0,
+		})
+	}
 	for _, variant := range []string{"nft", "legacy"} {
 		others = append(others, contender{
 			Name: "veth-host, iptables-" + variant, path: ours, config: vethHostConfig("iptables"), ifName: "eth0",
@@ -71,11 +78,12 @@ func vethHostConfig(firewall string) func(*pod) any {
 	}
 }
 
-// vethConfig keeps the log that veth has unless it is told otherwise, in a file of its own.
-func vethConfig(log string) func(*pod) any {
+// underlayConfig is for veth and router. It keeps the log that they have unless they are told otherwise, in a file of its
+// own.
+func underlayConfig(plugin, log string) func(*pod) any {
 	return func(p *pod) any {
 		return map[string]any{
-			"cniVersion": cniVersion, "name": "cni0", "type": "veth", "firewall": "nftables",
+			"cniVersion": cniVersion, "name": "cni0", "type": plugin, "firewall": "nftables",
 			"service_hijack_subnet": []any{"172.20.252.0/22"}, "overlay_hijack_subnet": []any{"10.240.0.0/12"},
 			"log_options": map[string]any{"log_file": log},
 			"prevResult":  p.prev,

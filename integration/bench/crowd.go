@@ -12,16 +12,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A crowd is where veth is measured: nodes with nothing, with many pods, and with many links that are nobody's.
+// A crowd is where veth or router is measured: nodes with nothing, with many pods, and with many links that are nobody's.
 type crowd struct {
 	*bench
-	veth               contender
+	plugin             contender
 	empty, pods, links *node
 	size               int // how many
 }
 
 // newCrowd makes the nodes while few files are open: the nftables library waits by select(2).
-func (b *bench) newCrowd(veth entrant) (*crowd, error) {
+func (b *bench) newCrowd(plugin entrant) (*crowd, error) {
 	pods, err := newNode(b.macvlan)
 	if err != nil {
 		return nil, err
@@ -30,7 +30,8 @@ func (b *bench) newCrowd(veth entrant) (*crowd, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &crowd{b, veth.contender, veth.node, pods, links, b.pods[len(b.pods)-1]}, nil
+	pods.overlay, links.overlay = plugin.overlay, plugin.overlay
+	return &crowd{b, plugin.contender, plugin.node, pods, links, b.pods[len(b.pods)-1]}, nil
 }
 
 // measure measures ADD and DEL on the nodes with nothing and with many links, taking turns, and then on those with nothing
@@ -39,15 +40,15 @@ func (c *crowd) measure() ([]scaleResult, error) {
 	if err := c.links.addLinks(c.size); err != nil {
 		return nil, err
 	}
-	c.say("ADD and DEL of veth with none, and with %d links", c.size)
+	c.say("ADD and DEL of %s with none, and with %d links", c.plugin.Name, c.size)
 	first, err := c.inTurns([]*node{c.empty, c.links}, scaleResult{Name: "none"}, scaleResult{Name: count(c.size) + " links"})
 	if err != nil {
 		return nil, err
 	}
-	if err := c.populate(c.veth, c.pods, c.size); err != nil {
+	if err := c.populate(c.plugin, c.pods, c.size); err != nil {
 		return nil, err
 	}
-	c.say("ADD and DEL of veth with %d pods", c.size)
+	c.say("ADD and DEL of %s with %d pods", c.plugin.Name, c.size)
 	second, err := c.inTurns([]*node{c.empty, c.pods}, scaleResult{Name: "none, beside the pods"}, scaleResult{Name: count(c.size) + " pods", Pods: c.size})
 	if err != nil {
 		return nil, err
@@ -58,7 +59,7 @@ func (c *crowd) measure() ([]scaleResult, error) {
 func (c *crowd) inTurns(nodes []*node, res ...scaleResult) ([]scaleResult, error) {
 	for range c.runs {
 		for i, n := range nodes {
-			if err := c.addDel(c.veth, n, &res[i].Add, &res[i].Del); err != nil {
+			if err := c.addDel(c.plugin, n, &res[i].Add, &res[i].Del); err != nil {
 				return nil, err
 			}
 		}

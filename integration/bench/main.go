@@ -1,4 +1,4 @@
-// Command bench measures veth-host and veth as a runtime would meet it: whole processes, real namespaces, real pods. Beside each
+// Command bench measures veth-host, veth and router as a runtime would meet it: whole processes, real namespaces, real pods. Beside each
 // figure stands what it is compared with, measured in the same run and in turns with it, because this machine and this
 // minute are never those of the last run. It changes nothing in the namespace it is started in.
 //
@@ -36,7 +36,7 @@ func run() error {
 	quick := flag.Bool("quick", false, "8 runs, and 200 pods at most: to see that it works")
 	private := flag.Bool("private", false, "macvlan in private mode: an announcement does not reach every other pod of the node")
 	asJSON := flag.Bool("json", false, "print JSON")
-	bin := flag.String("bin", "bin", "directory of veth-host and veth")
+	bin := flag.String("bin", "bin", "directory of veth-host, veth and router")
 	tools := flag.String("tools", ".tools", "directory of the reference plugins")
 	flag.Parse()
 	debug.SetGCPercent(-1) // not in the middle of a measurement; there is little garbage
@@ -117,14 +117,29 @@ func (b *bench) all() (*results, error) {
 	if res.Bursts, err = b.atOnce(empty); err != nil {
 		return nil, err
 	}
-	crowd, err := b.newCrowd(plugins[1])
+	veth, err := b.newCrowd(plugins[1])
 	if err != nil {
 		return nil, err
 	}
-	if res.Veth, err = crowd.measure(); err != nil {
+	router, err := b.newCrowd(plugins[2])
+	if err != nil {
 		return nil, err
 	}
-	if res.Scale, err = b.scale(empty); err != nil {
+	var nodes []*node // of scale, while few files are open: the nftables library waits by select(2)
+	for range len(b.pods) + 1 {
+		n, err := newNode(b.macvlan)
+		if err != nil {
+			return nil, err
+		}
+		nodes = append(nodes, n)
+	}
+	if res.Veth, err = veth.measure(); err != nil {
+		return nil, err
+	}
+	if res.Router, err = router.measure(); err != nil {
+		return nil, err
+	}
+	if res.Scale, err = b.scale(empty, nodes); err != nil {
 		return nil, err
 	}
 	res.judge()

@@ -21,11 +21,11 @@ type bench struct {
 	pods    []int // on the nodes of the scale measurement; the bars are about the last
 	rounds  int   // of the burst
 	slice   time.Duration
-	macvlan netlink.MacvlanMode // of the pods' eth0
+	macvlan netlink.MacvlanMode // of the pods' interface on the wire
 	tiny    string              // directory of the programs that buildTiny makes
 
 	bare, vethHost contender
-	others         []contender // veth, veth-host by iptables, and the reference plugin; each on a node of its own
+	others         []contender // veth, router, veth-host by iptables, and the reference plugin; each on a node of its own
 	say            func(format string, args ...any)
 }
 
@@ -44,6 +44,7 @@ func (b *bench) entrants(n *node) ([]entrant, error) {
 		if err != nil {
 			return nil, err
 		}
+		own.overlay = c.overlay
 		all = append(all, entrant{c, own})
 	}
 	return all, nil
@@ -273,20 +274,13 @@ func (r *burstResult) measure(f func(i int) error) (failed int, err error) {
 
 // scale measures ADD, DEL and forwarding on nodes that differ in how many pods they have, taking turns. ADD and DEL
 // are measured before the pods are there too: all pods of a machine have namespaces in one kernel, which the other
-// nodes of this one feel as well.
-func (b *bench) scale(empty *node) ([]scaleResult, error) {
-	nodes := []*node{empty}
+// nodes of this one feel as well. Of the others, one is for each number of pods, and the last for none, ever.
+func (b *bench) scale(empty *node, others []*node) ([]scaleResult, error) {
+	never := others[len(b.pods)]
+	nodes := append([]*node{empty}, others[:len(b.pods)]...)
 	alone, res := scaleResult{Name: "0"}, []scaleResult{{Name: "0, beside the others"}}
 	for _, pods := range b.pods {
-		n, err := newNode(b.macvlan)
-		if err != nil {
-			return nil, err
-		}
-		nodes, res = append(nodes, n), append(res, scaleResult{Name: count(pods), Pods: pods})
-	}
-	never, err := newNode(b.macvlan) // while few files are open: the nftables library waits by select(2)
-	if err != nil {
-		return nil, err
+		res = append(res, scaleResult{Name: count(pods), Pods: pods})
 	}
 	b.say("ADD and DEL without pods")
 	for range b.runs {

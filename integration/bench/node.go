@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
@@ -35,7 +36,8 @@ type node struct {
 	sink       namespace
 	rt         *netlink.Handle
 	launcher   *launcher
-	parent     int // index of hostInterface
+	overlay    bool // its pods have eth0 of an overlay, and net1 on the wire
+	parent     int  // index of hostInterface
 	mode       netlink.MacvlanMode
 	pods       uint32      // made so far
 	made       []namespace // of those pods
@@ -131,7 +133,8 @@ func trackConnections() error {
 	return nil
 }
 
-// A pod is a network namespace with a macvlan interface on its node's wire: what a chained plugin finds.
+// A pod is a network namespace with a macvlan interface on its node's wire, eth0, or net1 beside the eth0 of an overlay:
+// what a chained plugin finds.
 type pod struct {
 	node *node
 	ns   namespace
@@ -151,15 +154,15 @@ func (n *node) newPod() (*pod, error) {
 		return nil, err
 	}
 	n.made = append(n.made, p.ns)
-	eth0 := &netlink.Macvlan{
+	wire := &netlink.Macvlan{
 		Mode: n.mode,
 		LinkAttrs: netlink.LinkAttrs{
-			Name: "eth0", ParentIndex: n.parent, Namespace: netlink.NsFd(p.ns),
+			Name: p.onWire(), ParentIndex: n.parent, Namespace: netlink.NsFd(p.ns),
 			HardwareAddr: append(net.HardwareAddr{0x02, 0x0a}, ip...),
 		},
 	}
-	if err := n.rt.LinkAdd(eth0); err != nil {
-		return nil, fmt.Errorf("make a pod's eth0: %w", err)
+	if err := n.rt.LinkAdd(wire); err != nil {
+		return nil, fmt.Errorf("make a pod's %s: %w", wire.Name, err)
 	}
 	h, err := p.ns.handle()
 	if err != nil {
@@ -169,26 +172,58 @@ func (n *node) newPod() (*pod, error) {
 	if err := up(h, "lo", netip.Prefix{}); err != nil {
 		return nil, err
 	}
-	if err := up(h, "eth0", p.addr); err != nil {
+	if err := up(h, wire.Name, p.addr); err != nil {
 		return nil, err
+	}
+	gateway := clientAddress.Addr()
+	if n.overlay {
+		if gateway, err = p.plugOverlay(h); err != nil {
+			return nil, err
+		}
 	}
 	link, err := h.LinkByName("eth0")
 	if err != nil {
 		return nil, fmt.Errorf("find a pod's eth0: %w", err)
 	}
-	if err := h.RouteAdd(defaultRoute(link.Attrs().Index, clientAddress.Addr())); err != nil {
+	if err := h.RouteAdd(defaultRoute(link.Attrs().Index, gateway)); err != nil {
 		return nil, fmt.Errorf("add a pod's default route: %w", err)
 	}
 	p.prev, err = json.Marshal(map[string]any{
 		"cniVersion": cniVersion,
-		"interfaces": []any{map[string]any{"name": "eth0", "mac": eth0.HardwareAddr.String(), "sandbox": p.ns.path()}},
+		"interfaces": []any{map[string]any{"name": wire.Name, "mac": wire.HardwareAddr.String(), "sandbox": p.ns.path()}},
 		"ips":        []any{map[string]any{"address": p.addr, "gateway": clientAddress.Addr(), "interface": 0}},
 		"routes":     []any{map[string]any{"dst": "0.0.0.0/0"}},
 	})
 	return p, err
 }
 
-// leave takes the pod off the wire. Its namespace stays until the end: freeing it would keep the kernel busy during the
+// onWire is the pod's interface on the wire.
+func (p *pod) onWire() string {
+	if p.node.overlay {
+		return "net1"
+	}
+	return "eth0"
+}
+
+// plugOverlay gives the pod eth0 as Calico does, whose other end on the node has no address, and returns its next hop.
+func (p *pod) plugOverlay(h *netlink.Handle) (netip.Addr, error) {
+	n := p.node
+	gateway, ip := netip.AddrFrom4([4]byte{169, 254, 1, 1}), p.addr.Addr().As4()
+	ip[1] = 244
+	addr := netip.PrefixFrom(netip.AddrFrom4(ip), 32)
+	pair := netlink.NewVeth(netlink.LinkAttrs{Name: fmt.Sprint("cali", n.pods), MTU: 1500})
+	pair.PeerName, pair.PeerNamespace = "eth0", netlink.NsFd(p.ns)
+	if err := n.rt.LinkAdd(pair); err != nil {
+		return gateway, fmt.Errorf("make a pod's eth0: %w", err)
+	}
+	err := errors.Join(up(n.rt, pair.Name, netip.Prefix{}), up(h, "eth0", addr))
+	if err == nil {
+		err = n.rt.RouteAdd(&netlink.Route{LinkIndex: pair.Index, Dst: ipNet(addr), Scope: netlink.SCOPE_LINK})
+	}
+	return gateway, err
+}
+
+// leave takes the pod off the wire, and off the overlay. Its namespace stays until the end: freeing it would keep the kernel busy during the
 // next measurement.
 func (p *pod) leave() error {
 	h, err := p.ns.handle()
@@ -196,8 +231,10 @@ func (p *pod) leave() error {
 		return err
 	}
 	defer h.Close()
-	if err := h.LinkDel(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}}); err != nil {
-		return fmt.Errorf("delete a pod's eth0: %w", err)
+	for _, name := range slices.Compact([]string{p.onWire(), "eth0"}) {
+		if err := h.LinkDel(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: name}}); err != nil {
+			return fmt.Errorf("delete a pod's %s: %w", name, err)
+		}
 	}
 	return nil
 }

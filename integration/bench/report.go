@@ -64,10 +64,11 @@ func (r *results) markdown(w io.Writer) error {
 	}
 	out.WriteString("\n")
 
-	row(&out, "veth, on the node", "ADD", "DEL")
-	row(&out, "---", "---", "---")
-	for _, s := range r.Veth {
-		row(&out, s.Name, s.Add.String(), s.Del.String())
+	row(&out, "on the node", "veth: ADD", "DEL", "router: ADD", "DEL")
+	row(&out, "---", "---", "---", "---", "---")
+	for i, s := range r.Veth {
+		other := r.Router[i]
+		row(&out, s.Name, s.Add.String(), s.Del.String(), other.Add.String(), other.Del.String())
 	}
 	_, err := io.WriteString(w, out.String())
 	return err

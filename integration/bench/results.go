@@ -17,7 +17,8 @@ type results struct {
 	Status    samples         `json:"status"` // of a node that has had a pod
 	Bursts    []burstResult   `json:"bursts"`
 	Scale     []scaleResult   `json:"scale"`
-	Veth      []scaleResult   `json:"veth"` // by what is on the node: nothing, links; and nothing, pods, while there are pods
+	Veth      []scaleResult   `json:"veth"`   // by what is on the node: nothing, links; and nothing, pods, while there are pods
+	Router    []scaleResult   `json:"router"` // likewise
 	Verdicts  []verdict       `json:"verdicts"`
 }
 
@@ -131,8 +132,10 @@ func (r *results) judge() {
 	r.atMost("binary", float64(ours.Size)/1e6, 4, "MB")
 	r.atMost("forwarding lost "+with, 100*(1-most.Forwarding.ratio(beside.Forwarding)), 3, "%")
 
-	veth, none, links, pods := r.Processes[2], r.Veth[0], r.Veth[1], r.Veth[3]
-	r.ratio("veth: ADD p50", "a bare Go process", veth.Add.p(50), bare.Add.p(50), 5)
-	r.ratio("veth: ADD p50 with "+pods.Name, "with none", pods.Add.p(50), none.Add.p(50), 1.5)
-	r.ratio("veth: ADD p50 with "+links.Name, "with none", links.Add.p(50), none.Add.p(50), 1.5)
+	for i, crowd := range [][]scaleResult{r.Veth, r.Router} {
+		plugin, none, links, pods := r.Processes[2+i], crowd[0], crowd[1], crowd[3]
+		r.ratio(plugin.Name+": ADD p50", "a bare Go process", plugin.Add.p(50), bare.Add.p(50), 5)
+		r.ratio(plugin.Name+": ADD p50 with "+pods.Name, "with none", pods.Add.p(50), none.Add.p(50), 1.5)
+		r.ratio(plugin.Name+": ADD p50 with "+links.Name, "with none", links.Add.p(50), none.Add.p(50), 1.5)
+	}
 }

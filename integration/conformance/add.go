@@ -110,7 +110,7 @@ func addSecond(t *trial) error {
 	if err != nil {
 		return err
 	}
-	second := first.another("net1")
+	second := first.another("net2")
 	if err := t.runBefore(second); err != nil {
 		return inapplicable(err.Error())
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"sync"
 
@@ -31,7 +30,7 @@ func callerRows() []Row {
 		},
 		{
 			Name: "callers/Multus", Level: Must, run: multus,
-			Spec: "Multus: net1 and net2 after eth0 of another network; args.cni; no CHECK; DEL in reverse.",
+			Spec: "Multus: net1 and net2 after eth0 of another network; args.cni; no CHECK; DEL in reverse, and eth0 has lost nothing.",
 		},
 		{
 			Name: "callers/cnitool", Level: Must, run: cnitool,
@@ -43,18 +42,11 @@ func callerRows() []Row {
 // A caller is a runtime on the node.
 type caller struct {
 	*libcni.CNIConfig
-	t     *trial
-	cache string
+	t *trial
 }
 
-// asCaller runs one, and removes what libcni keeps.
-func (t *trial) asCaller(f func(*caller) error) error {
-	cache, err := os.MkdirTemp("", "conformance")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.RemoveAll(cache) }()
-	return f(&caller{libcni.NewCNIConfigWithCacheDir(t.Dirs, cache, &onNode{trial: t}), t, cache})
+func (t *trial) caller() *caller {
+	return &caller{libcni.NewCNIConfigWithCacheDir(t.Dirs, t.cache, &onNode{trial: t}), t}
 }
 
 // onNode starts plugins on the node, for libcni.
@@ -88,8 +80,12 @@ func (a *answer) stdoutOf() []byte {
 
 // network is a conflist as libcni reads it, in the version of the trial.
 func (c *caller) network(list *lab.Conflist, change func(plugin map[string]any)) (*libcni.NetworkConfigList, error) {
+	return c.networkIn(list, c.t.version, change)
+}
+
+func (c *caller) networkIn(list *lab.Conflist, of string, change func(plugin map[string]any)) (*libcni.NetworkConfigList, error) {
 	whole := *list
-	whole.CNIVersion, whole.CNIVersions = c.t.version, nil
+	whole.CNIVersion, whole.CNIVersions = of, nil
 	whole.Plugins = nil
 	for _, p := range list.Plugins {
 		p = maps.Clone(p)
@@ -120,6 +116,9 @@ func (c *caller) warm(networks ...*libcni.NetworkConfigList) (lab.Dump, error) {
 			return nil, err
 		}
 	}
+	if err := c.t.delEth0(pod); err != nil {
+		return nil, err
+	}
 	return c.t.state()
 }
 
@@ -139,55 +138,57 @@ func (c *container) kubernetes() [][2]string {
 }
 
 func containerd(t *trial) error {
-	return t.asCaller(func(c *caller) error {
-		ctx := context.Background()
-		other, err := t.second()
-		if err != nil {
-			return err
-		}
-		list, err := c.network(t.List, nil)
-		if err != nil {
-			return err
-		}
-		second, err := c.network(other, nil)
-		if err != nil {
-			return err
-		}
-		before, err := c.warm(list, second)
-		if err != nil {
-			return err
-		}
-		if err := c.GetStatusNetworkList(ctx, list); err != nil {
-			return err
-		}
-		pod, err := t.container()
-		if err != nil {
-			return err
-		}
-		args := pod.kubernetes()
-		backwards := slices.Clone(args)
-		slices.Reverse(backwards)
-		networks := []*libcni.NetworkConfigList{list, second}
-		confs := []*libcni.RuntimeConf{pod.runtime("eth0", args), pod.runtime("eth1", backwards)}
-		if err := c.together(networks, confs); err != nil {
-			return err
-		}
-		if err := both(pod, "eth0", "eth1"); err != nil {
-			return err
-		}
-		for n := range 3 {
-			for i, network := range networks {
-				if err := c.DelNetworkList(ctx, network, confs[i]); err != nil {
-					return fmt.Errorf("DEL %d of %s: %w", n+1, network.Name, err)
-				}
-				confs[i].NetNS = ""
+	c := t.caller()
+	ctx := context.Background()
+	other, err := t.second()
+	if err != nil {
+		return err
+	}
+	list, err := c.network(t.List, nil)
+	if err != nil {
+		return err
+	}
+	second, err := c.network(other, nil)
+	if err != nil {
+		return err
+	}
+	before, err := c.warm(list, second)
+	if err != nil {
+		return err
+	}
+	if err := c.GetStatusNetworkList(ctx, list); err != nil {
+		return err
+	}
+	pod, err := t.container()
+	if err != nil {
+		return err
+	}
+	args := pod.kubernetes()
+	backwards := slices.Clone(args)
+	slices.Reverse(backwards)
+	networks := []*libcni.NetworkConfigList{list, second}
+	confs := []*libcni.RuntimeConf{pod.runtime(pod.IfName, args), pod.runtime("eth1", backwards)}
+	if err := c.together(networks, confs); err != nil {
+		return err
+	}
+	if err := both(pod, pod.IfName, "eth1"); err != nil {
+		return err
+	}
+	for n := range 3 {
+		for i, network := range networks {
+			if err := c.DelNetworkList(ctx, network, confs[i]); err != nil {
+				return fmt.Errorf("DEL %d of %s: %w", n+1, network.Name, err)
 			}
-			if err := pod.Close(); err != nil {
-				return err
-			}
+			confs[i].NetNS = ""
 		}
-		return t.back(before)
-	})
+		if err := pod.Close(); err != nil {
+			return err
+		}
+	}
+	if err := t.delEth0(pod); err != nil {
+		return err
+	}
+	return t.back(before)
 }
 
 // together adds a container to the networks at the same time.
@@ -221,148 +222,144 @@ func both(c *container, names ...string) error {
 }
 
 func crio(t *trial) error {
-	return t.asCaller(func(c *caller) error {
-		ctx := context.Background()
-		list, err := c.network(t.List, nil)
-		if err != nil {
-			return err
-		}
-		if _, err := c.ValidateNetworkList(ctx, list); err != nil {
-			return fmt.Errorf("VERSION: %w", err)
-		}
-		before, err := c.warm(list)
-		if err != nil {
-			return err
-		}
-		pod, err := t.container()
-		if err != nil {
-			return err
-		}
-		rt := pod.runtime("eth0", pod.kubernetes())
-		if _, err := c.AddNetworkList(ctx, list, rt); err != nil {
-			return fmt.Errorf("ADD: %w", err)
-		}
-		check := func(when string) error {
-			if t.older("0.4.0") {
-				return nil
-			}
-			if err := c.CheckNetworkList(ctx, list, rt); err != nil {
-				return fmt.Errorf("CHECK %s: %w", when, err)
-			}
+	c := t.caller()
+	ctx := context.Background()
+	list, err := c.network(t.List, nil)
+	if err != nil {
+		return err
+	}
+	if _, err := c.ValidateNetworkList(ctx, list); err != nil {
+		return fmt.Errorf("VERSION: %w", err)
+	}
+	before, err := c.warm(list)
+	if err != nil {
+		return err
+	}
+	pod, err := t.container()
+	if err != nil {
+		return err
+	}
+	rt := pod.runtime(pod.IfName, pod.kubernetes())
+	if _, err := c.AddNetworkList(ctx, list, rt); err != nil {
+		return fmt.Errorf("ADD: %w", err)
+	}
+	check := func(when string) error {
+		if t.older("0.4.0") {
 			return nil
 		}
-		if err := check("right after ADD"); err != nil {
-			return err
+		if err := c.CheckNetworkList(ctx, list, rt); err != nil {
+			return fmt.Errorf("CHECK %s: %w", when, err)
 		}
-		valid := []types.GCAttachment{{ContainerID: pod.id, IfName: "eth0"}, {ContainerID: "another", IfName: "eth0"}}
-		if err := c.GCNetworkList(ctx, list, &libcni.GCArgs{ValidAttachments: valid}); err != nil {
-			return fmt.Errorf("GC: %w", err)
-		}
-		if err := check("after a GC that keeps the container"); err != nil {
-			return err
-		}
-		if err := c.DelNetworkList(ctx, list, rt); err != nil {
-			return fmt.Errorf("DEL: %w", err)
-		}
-		if err := c.GCNetworkList(ctx, list, &libcni.GCArgs{}); err != nil { // a nil slice is null in JSON
-			return fmt.Errorf("GC with null: %w", err)
-		}
-		return t.back(before)
-	})
+		return nil
+	}
+	if err := check("right after ADD"); err != nil {
+		return err
+	}
+	valid := []types.GCAttachment{{ContainerID: pod.id, IfName: pod.IfName}, {ContainerID: "another", IfName: pod.IfName}}
+	if err := c.GCNetworkList(ctx, list, &libcni.GCArgs{ValidAttachments: valid}); err != nil {
+		return fmt.Errorf("GC: %w", err)
+	}
+	if err := check("after a GC that keeps the container"); err != nil {
+		return err
+	}
+	if err := c.DelNetworkList(ctx, list, rt); err != nil {
+		return fmt.Errorf("DEL: %w", err)
+	}
+	if err := c.GCNetworkList(ctx, list, &libcni.GCArgs{}); err != nil { // a nil slice is null in JSON
+		return fmt.Errorf("GC with null: %w", err)
+	}
+	if err := t.delEth0(pod); err != nil {
+		return err
+	}
+	return t.back(before)
 }
 
-// multus has attached eth0 by the cluster's default network before it comes to what it is asked for.
+// multus has attached eth0 by the cluster's default network before it comes to what it is asked for. Nothing of that
+// network may be missing afterwards.
 func multus(t *trial) error {
-	return t.asCaller(func(c *caller) error {
-		ctx := context.Background()
+	if t.eth0 == nil {
 		other, err := t.second()
 		if err != nil {
 			return err
 		}
-		eth0, err := c.network(other, nil)
-		if err != nil {
-			return err
-		}
-		net, err := c.network(t.List, func(plugin map[string]any) {
-			plugin["args"] = map[string]any{"cni": map[string]any{"example.com/key": "value"}}
-		})
-		if err != nil {
-			return err
-		}
-		before, err := c.warm(eth0, net)
-		if err != nil {
-			return err
-		}
-		pod, err := t.container()
-		if err != nil {
-			return err
-		}
-		args := pod.kubernetes()
-		if _, err := c.AddNetworkList(ctx, eth0, pod.runtime("eth0", args)); err != nil {
-			return fmt.Errorf("ADD of eth0: %w", err)
-		}
-		if _, err := c.AddNetworkList(ctx, net, pod.runtime("net1", args)); err != nil {
-			return fmt.Errorf("ADD of net1: %w", err)
-		}
-		if _, err := c.AddNetworkList(ctx, net, pod.runtime("net2", args)); err != nil {
-			t.note(fmt.Errorf("a second attachment by the network is refused: %w", err)) // Multus gives up then, and deletes all of them
-		} else if err := both(pod, "net2"); err != nil {
-			return err
-		}
-		if err := both(pod, "eth0", "net1"); err != nil {
-			return err
-		}
-		for _, name := range []string{"net2", "net1"} {
-			if err := c.DelNetworkList(ctx, net, pod.runtime(name, args)); err != nil {
-				return fmt.Errorf("DEL of %s: %w", name, err)
-			}
-		}
-		if err := both(pod, "eth0"); err != nil {
-			return err
-		}
-		if err := c.DelNetworkList(ctx, eth0, pod.runtime("eth0", args)); err != nil {
-			return fmt.Errorf("DEL of eth0: %w", err)
-		}
-		return t.back(before)
+		t.eth0 = other
+	}
+	c, ctx := t.caller(), context.Background()
+	net, err := c.network(t.List, func(plugin map[string]any) {
+		plugin["args"] = map[string]any{"cni": map[string]any{"example.com/key": "value"}}
 	})
+	if err != nil {
+		return err
+	}
+	before, err := c.warm(net)
+	if err != nil {
+		return err
+	}
+	pod, err := t.container()
+	if err != nil {
+		return err
+	}
+	args := pod.kubernetes()
+	if _, err := c.AddNetworkList(ctx, net, pod.runtime("net1", args)); err != nil {
+		return fmt.Errorf("ADD of net1: %w", err)
+	}
+	if _, err := c.AddNetworkList(ctx, net, pod.runtime("net2", args)); err != nil {
+		t.note(fmt.Errorf("a second attachment by the network is refused: %w", err)) // Multus gives up then, and deletes all of them
+	} else if err := both(pod, "net2"); err != nil {
+		return err
+	}
+	if err := both(pod, "eth0", "net1"); err != nil {
+		return err
+	}
+	for _, name := range []string{"net2", "net1"} {
+		if err := c.DelNetworkList(ctx, net, pod.runtime(name, args)); err != nil {
+			return fmt.Errorf("DEL of %s: %w", name, err)
+		}
+	}
+	if err := errors.Join(both(pod, "eth0"), t.checkEth0(pod), t.delEth0(pod)); err != nil {
+		return err
+	}
+	return t.back(before)
 }
 
 func cnitool(t *trial) error {
-	return t.asCaller(func(c *caller) error {
-		ctx := context.Background()
-		list, err := c.network(t.List, nil)
-		if err != nil {
-			return err
+	c := t.caller()
+	ctx := context.Background()
+	list, err := c.network(t.List, nil)
+	if err != nil {
+		return err
+	}
+	before, err := c.warm(list)
+	if err != nil {
+		return err
+	}
+	pod, err := t.container()
+	if err != nil {
+		return err
+	}
+	rt := pod.runtime(pod.IfName, nil)
+	if _, err := c.AddNetworkList(ctx, list, rt); err != nil {
+		return fmt.Errorf("ADD: %w", err)
+	}
+	if !t.older("0.4.0") {
+		if err := c.CheckNetworkList(ctx, list, rt); err != nil {
+			return fmt.Errorf("CHECK: %w", err)
 		}
-		before, err := c.warm(list)
-		if err != nil {
-			return err
+	}
+	if err := c.GetStatusNetworkList(ctx, list); err != nil {
+		return fmt.Errorf("STATUS: %w", err)
+	}
+	// Without a list libcni deletes what it has in its cache, and then tells the plugins.
+	for range 2 {
+		if err := c.GCNetworkList(ctx, list, nil); err != nil {
+			return fmt.Errorf("GC: %w", err)
 		}
-		pod, err := t.container()
-		if err != nil {
-			return err
-		}
-		rt := pod.runtime("eth0", nil)
-		if _, err := c.AddNetworkList(ctx, list, rt); err != nil {
-			return fmt.Errorf("ADD: %w", err)
-		}
-		if !t.older("0.4.0") {
-			if err := c.CheckNetworkList(ctx, list, rt); err != nil {
-				return fmt.Errorf("CHECK: %w", err)
-			}
-		}
-		if err := c.GetStatusNetworkList(ctx, list); err != nil {
-			return fmt.Errorf("STATUS: %w", err)
-		}
-		// Without a list libcni deletes what it has in its cache, and then tells the plugins.
-		for range 2 {
-			if err := c.GCNetworkList(ctx, list, nil); err != nil {
-				return fmt.Errorf("GC: %w", err)
-			}
-		}
-		if err := c.DelNetworkList(ctx, list, rt); err != nil {
-			return fmt.Errorf("DEL: %w", err)
-		}
-		return t.back(before)
-	})
+	}
+	if err := c.DelNetworkList(ctx, list, rt); err != nil {
+		return fmt.Errorf("DEL: %w", err)
+	}
+	if err := t.delEth0(pod); err != nil {
+		return err
+	}
+	return t.back(before)
 }

@@ -34,6 +34,9 @@
 // prevResult; a plugin that nothing stands before is an interface plugin. A chained plugin whose configuration is given
 // alone gets something before it by -before.
 //
+// A plugin that wants a container to have an interface already, as those do that Multus calls for net1, is told so by
+// -first: each container is attached to that network as eth0, by the real libcni, before the plugins of -conf make net1.
+//
 // What "as it was" means, after DEL or a failed ADD: links, addresses, routes of all tables, rules, permanent neighbours,
 // nftables, the settings of interfaces, and the names of files in /run and /var/lib/cni, on the node, are those of before;
 // what containers share may stay, since another container is attached all the while.
@@ -47,6 +50,7 @@
 //	-path DIRS      where plugins are found beside -plugin, .tools and /opt/cni/bin
 //	-node FILE      a script for sh -e that prepares each node; else a node has enp1s0 on a wire, 10.10.20.152/24 and
 //	                fd20::152/64, and default routes by 10.10.20.1 and fd20::1
+//	-first FILE     the network of eth0: the plugin makes net1 of containers that are attached to it already
 //	-second FILE    the other network of containerd and Multus; else one of ptp and host-local, 10.89.0.0/24 and fd89::/64
 //	-strict         what is noted fails
 //	-report FILE    all verdicts as a table in Markdown

@@ -18,8 +18,8 @@ import (
 
 // flags are described in the package's documentation.
 var flags = struct {
-	plugin, conf, typ, before, path, node, second, report *string
-	strict                                                *bool
+	plugin, conf, typ, before, path, node, first, second, report *string
+	strict                                                       *bool
 }{
 	plugin: flag.String("plugin", "", "the `binary` under test; without one the suite tests the plugins of this project, those of the CNI project, and itself"),
 	conf:   flag.String("conf", "", "a `file` with the conflist that the plugin is in, or with its configuration alone"),
@@ -27,6 +27,7 @@ var flags = struct {
 	before: flag.String("before", "", "a `file` with what makes the prevResult and comes in front of -conf; \"bridge\" for DefaultBefore"),
 	path:   flag.String("path", "", "`directories` of CNI_PATH, with colons between, behind the plugin's own, .tools and /opt/cni/bin"),
 	node:   flag.String("node", "", "a `script` for sh that prepares each node"),
+	first:  flag.String("first", "", "a `file` with the network of the containers' eth0, where the plugin makes net1"),
 	second: flag.String("second", "", "a `file` with the other network of the callers' containers"),
 	strict: flag.Bool("strict", false, "what a plugin should do, and does not, is a failure too"),
 	report: flag.String("report", "", "a `file` for the verdicts, as a table in Markdown"),
@@ -118,7 +119,7 @@ func TestPlugin(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := newSubject(t, *flags.plugin, *flags.typ, readConf(t, *flags.conf), before)
-	s.Second = readConf(t, *flags.second)
+	s.First, s.Second = readConf(t, *flags.first), readConf(t, *flags.second)
 	if *flags.path != "" {
 		for dir := range strings.SplitSeq(*flags.path, ":") {
 			s.Dirs = append(s.Dirs, inModule(dir))

@@ -128,9 +128,21 @@ func gcKeeps(t *trial) error {
 	return errors.Join(podBack(second, pod), t.succeed(t.request("CHECK", second)))
 }
 
+// gcRemoves has one stale attachment whose container is gone, and one whose container lives, as that of an interface does
+// that was taken out of a running container.
 func gcRemoves(t *trial) error {
-	before, err := t.collectable()
+	if _, err := t.collectable(); err != nil {
+		return err
+	}
+	lives, err := t.before()
 	if err != nil {
+		return err
+	}
+	before, err := t.state()
+	if err != nil {
+		return err
+	}
+	if err := t.add(lives); err != nil {
 		return err
 	}
 	if _, err := t.stale(); err != nil {

@@ -21,6 +21,7 @@ type Subject struct {
 
 	Dirs   []string      // CNI_PATH: where the other plugins are, and those that plugins delegate to
 	Node   string        // a script for sh(1) that prepares the node; "": DefaultNode
+	First  *lab.Conflist // the network of the containers' eth0, where the subject makes a later interface; nil: it makes eth0
 	Second *lab.Conflist // what else a caller attaches its containers to; nil: DefaultSecond
 }
 

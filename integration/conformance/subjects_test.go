@@ -14,6 +14,7 @@ type subject struct {
 	file   string // with the conflist, in the module; "": conf
 	conf   string
 	before string // what comes before conf
+	first  string // the network of eth0, where the plugin makes net1
 	known  [][]known
 
 	reference bool // one of the CNI project's, in .tools, not in bin: its rows of a version are run for the ends only
@@ -60,7 +61,9 @@ func (s *subject) subject(t *testing.T) *Subject {
 	if s.reference {
 		dir = tools()
 	}
-	return newSubject(t, filepath.Join(dir, s.name), "", list, parse(s.before))
+	made := newSubject(t, filepath.Join(dir, s.name), "", list, parse(s.before))
+	made.First = parse(s.first)
+	return made
 }
 
 var subjects = []subject{
@@ -81,6 +84,23 @@ var subjects = []subject{
 				"service_hijack_subnet": ["172.96.0.0/18", "2001:4860:fd00::/108"], "overlay_hijack_subnet": ["10.240.0.0/12", "fd00:10:244::/96"] }
 		] }`,
 		known: [][]known{settingsStay, oneCode},
+	},
+	{
+		name: "router", first: overlay,
+		conf: `{ "cniVersion": "1.0.0", "name": "macvlan-overlay", "plugins": [
+			{ "type": "macvlan", "master": "enp1s0", "ipam": {
+				"type": "host-local", "routes": [{ "dst": "0.0.0.0/0" }, { "dst": "::/0" }],
+				"ranges": [[{ "subnet": "10.10.20.0/24", "rangeStart": "10.10.20.50", "gateway": "10.10.20.1" }], [{ "subnet": "fd20::/64", "rangeStart": "fd20::50", "gateway": "fd20::1" }]]
+			} },
+			{ "type": "router", "firewall": "nftables", "mac_prefix": "0a:0b", "log_options": { "log_file": "/dev/null" },
+				"service_hijack_subnet": ["172.96.0.0/18", "2001:4860:fd00::/108"], "overlay_hijack_subnet": ["10.240.0.0/12", "fd00:10:244::/96"] }
+		] }`,
+		known: [][]known{oneCode, {
+			{
+				Noted, "as settingsStay; so does the hardware address, and net1's default route gives way to that of eth0",
+				[]string{"DEL/the container is as it was"},
+			},
+		}},
 	},
 	{
 		name: "macvlan", reference: true,
@@ -161,6 +181,11 @@ var subjects = []subject{
 		}},
 	},
 }
+
+// overlay is a cluster's default network.
+const overlay = `{ "cniVersion": "1.0.0", "name": "overlay", "plugins": [{ "type": "ptp", "ipam": {
+	"type": "host-local", "ranges": [[{ "subnet": "10.244.1.0/24" }], [{ "subnet": "fd00:10:244:1::/64" }]], "routes": [{ "dst": "0.0.0.0/0" }, { "dst": "::/0" }]
+} }] }`
 
 // What the plugins of this project have in common.
 var (

@@ -25,11 +25,17 @@ type trial struct {
 	node    *lab.Node
 	version string // of the configurations
 	notes   []error
-	made    int        // containers
-	first   *container // of warm
+	eth0    *lab.Conflist // the network of the containers' eth0; nil: eth0 is the subject's
+	cache   string        // where libcni keeps its results
+	made    int           // containers
+	first   *container    // of warm
 }
 
 func (t *trial) prepare() (err error) {
+	t.eth0 = t.First
+	if t.cache, err = os.MkdirTemp("", "conformance"); err != nil {
+		return err
+	}
 	if t.node, err = lab.NewNode(lab.Options{}); err != nil || t.row.bare {
 		return err
 	}
@@ -51,10 +57,11 @@ func (t *trial) prepare() (err error) {
 }
 
 func (t *trial) close() error {
+	err := os.RemoveAll(t.cache)
 	if t.node == nil {
-		return nil
+		return err
 	}
-	return t.node.Close()
+	return errors.Join(err, t.node.Close())
 }
 
 // note takes an error for a recommendation that is not met, and nil for nothing.
@@ -73,7 +80,8 @@ type container struct {
 	result map[string]any // that of the plugin under test, once it has been added
 }
 
-// container makes one with the interface eth0 in mind. Its id looks as those of containerd and CRI-O do.
+// container makes one with the interface eth0 in mind, or net1 where eth0 is of another network, which it is attached to
+// then. Its id looks as those of containerd and CRI-O do.
 func (t *trial) container() (*container, error) {
 	t.made++
 	pod, err := t.node.NewPod(fmt.Sprintf("pod%d", t.made))
@@ -81,7 +89,11 @@ func (t *trial) container() (*container, error) {
 		return nil, err
 	}
 	id := sha256.Sum256(fmt.Append(nil, t.row.Name, t.made))
-	return &container{Pod: pod, id: hex.EncodeToString(id[:]), netns: pod.Path()}, nil
+	c := &container{Pod: pod, id: hex.EncodeToString(id[:]), netns: pod.Path()}
+	if t.eth0 != nil {
+		c.IfName = later
+	}
+	return c, t.addEth0(c)
 }
 
 // another is a second attachment of the same container.
@@ -322,14 +334,14 @@ func (t *trial) runBefore(c *container) (err error) {
 	return nil
 }
 
-// undoBefore is the DEL of the plugins before the one under test.
+// undoBefore is the DEL of the plugins before the one under test, and of eth0 where that is not the subject's.
 func (t *trial) undoBefore(c *container) error {
 	for i := t.Index - 1; i >= 0; i-- {
 		if err := t.succeed(t.requestOf(i, "DEL", c).with("prevResult", c.result)); err != nil {
 			return fmt.Errorf("plugin %s, which comes before: %w", t.typeOf(i), err)
 		}
 	}
-	return nil
+	return t.delEth0(c)
 }
 
 func (t *trial) add(c *container) (err error) {

@@ -23,11 +23,12 @@ func eachFailure(t *testing.T, fault Fault, reason string) {
 			t.Skip("it has no answer that could get lost")
 		}
 		n := alone(t, s).N1
-		p := plugged(t, n, 0)
+		p := plugged(t, s, n, 0)
 		node, pod := fresh(t, s)
 
 		o, err := s.Trace("ADD", p, fault, at)
 		must(t, err)
+		routed(t, s, p, "once ADD has failed")
 		failed := o.Changes[at-1]
 		switch ok := o.Status.ExitStatus() == 0; {
 		case ok && failed.What == "announcement": // what leaves no state fails no pod
@@ -40,6 +41,47 @@ func eachFailure(t *testing.T, fault Fault, reason string) {
 		}
 		check(t, s, p)
 	})
+}
+
+// TestRefusedDel: the kernel has no memory for a change of a DEL, or to say that it is done. The error names the change, all
+// others are made, and the next DEL, with the pod or without it, finishes the job.
+func TestRefusedDel(t *testing.T) {
+	for fault, reason := range map[Fault]string{Refuse: "cannot allocate memory", Lose: "no buffer space available"} {
+		eachChange(t, "DEL", func(t *testing.T, s *Subject, at int, c Change) {
+			t.Helper()
+			if fault == Lose && !c.Answered() {
+				t.Skip("it has no answer that could get lost")
+			}
+			n := alone(t, s).N1
+			before, pod := fresh(t, s)
+			p := plugged(t, s, n, 0)
+			add(t, s, p)
+			refusedDel(t, s, p, fault, at, reason)
+			del(t, s, p)
+			same(t, "the node after DEL", before, Without(dump(t, n.Namespace), s.Shared))
+			same(t, "the pod after DEL", Without(pod, s.Kept), Without(dump(t, p.Namespace), s.Kept))
+
+			add(t, s, p)
+			refusedDel(t, s, p, fault, at, reason)
+			del(t, s, p, "CNI_NETNS=")
+			same(t, "the node after DEL without a netns", before, Without(dump(t, n.Namespace), s.Shared))
+		})
+	}
+}
+
+func refusedDel(t *testing.T, s *Subject, p *lab.Pod, fault Fault, at int, reason string) {
+	t.Helper()
+	o, err := s.Trace("DEL", p, fault, at)
+	must(t, err)
+	routed(t, s, p, "once DEL has failed")
+	if o.Status.ExitStatus() == 0 { // what was asked for is so all the same, or was tried again
+		return
+	}
+	f, err := ParseFailure(o.Stdout)
+	must(t, err)
+	if o.Changes[at-1].By == s.Type() && !strings.Contains(f.Msg, reason) {
+		t.Errorf("DEL says %+v, want %s", *f, reason)
+	}
 }
 
 // withoutTables leaves out, for iptables, the kernel's own tables, which come with the first rule and stay, empty.
@@ -97,7 +139,7 @@ func TestNothingCanBeUndone(t *testing.T) {
 			}
 			n := alone(t, s).N1
 			before := dump(t, n.Namespace)
-			p := plugged(t, n, 0)
+			p := plugged(t, s, n, 0)
 			o, err := s.TraceMore("ADD", p, at)
 			must(t, err)
 			if o.Status.ExitStatus() == 0 { // a program has made fewer changes this time, and that was not enough

@@ -15,9 +15,11 @@ import (
 // eachSubject runs a test for every subject, at the same time.
 func eachSubject(t *testing.T, test func(t *testing.T, s *Subject)) {
 	t.Helper()
+	name := t.Name()
 	for _, s := range Subjects {
 		t.Run(s.Name, func(t *testing.T) {
 			t.Parallel()
+			s.takesIn(t, name)
 			test(t, &s)
 		})
 	}
@@ -56,12 +58,18 @@ func alone(t *testing.T, s *Subject) *lab.World {
 	return w
 }
 
-// plugged makes a pod with its own interface.
-func plugged(t *testing.T, n *lab.Node, number int) *lab.Pod {
+// plugged makes a pod with its own interface, and with the overlay's where the subject wants one.
+func plugged(t *testing.T, s *Subject, n *lab.Node, number int) *lab.Pod {
 	t.Helper()
 	p, err := n.NewPod(fmt.Sprint("pod", number))
 	must(t, err)
+	if s.IfName != "" {
+		p.IfName = s.IfName
+	}
 	must(t, n.Plug(p, number))
+	if s.IfName != "" {
+		overlay(t, p)
+	}
 	return p
 }
 
@@ -75,7 +83,7 @@ func fresh(t *testing.T, s *Subject) (node, pod lab.Dump) {
 	}
 	n := alone(t, s).N1
 	node = dump(t, n.Namespace)
-	pod = dump(t, plugged(t, n, 0).Namespace)
+	pod = dump(t, plugged(t, s, n, 0).Namespace)
 	worlds.Store(s.Name, dumps{node, pod})
 	return node, pod
 }

@@ -44,7 +44,7 @@ func TestGC(t *testing.T) {
 			"a list of both": {list: func(a, b *lab.Pod) any { return listed(a, b) }, keeps: []string{"a", "b"}},
 			"a list of one":  {list: func(a, _ *lab.Pod) any { return listed(a) }, keeps: []string{"a"}},
 			"another interface of it": {list: func(a, _ *lab.Pod) any {
-				return []any{map[string]any{"containerID": a.ContainerID(), "ifname": "net1"}}
+				return []any{map[string]any{"containerID": a.ContainerID(), "ifname": "another"}}
 			}},
 			"an empty list": {list: func(_, _ *lab.Pod) any { return []any{} }},
 			"null":          {list: func(_, _ *lab.Pod) any { return nil }, keeps: []string{"a", "b"}},
@@ -55,7 +55,7 @@ func TestGC(t *testing.T) {
 				network := func(*lab.Conflist) {}
 				two := s.With(func(c *lab.Conflist) { network(c) }) // networks
 				n := alone(t, two).N1
-				pods := map[string]*lab.Pod{"a": plugged(t, n, 0), "b": plugged(t, n, 1)}
+				pods := map[string]*lab.Pod{"a": plugged(t, s, n, 0), "b": plugged(t, s, n, 1)}
 				for _, p := range pods {
 					add(t, two, p)
 				}
@@ -63,14 +63,14 @@ func TestGC(t *testing.T) {
 					c.Name = "cni1"
 					s.Another(c.Plugin(s.Type()))
 				}
-				other := plugged(t, n, 2)
+				other := plugged(t, s, n, 2)
 				add(t, two, other)
-				otherEnd := hostEnd(two, other)
+				otherEnd := sign(two, other)
 				network = func(*lab.Conflist) {}
 				// A pod that has died without a DEL.
-				dead := plugged(t, n, 3)
+				dead := plugged(t, s, n, 3)
 				add(t, two, dead)
-				deadEnd := hostEnd(two, dead)
+				deadEnd := sign(two, dead)
 				run(t, two, dead, "ip link del HOST")
 				// What is nobody's of ours, though it looks like it.
 				run(t, two, dead, "ip link add vethstranger type veth peer name x; ip rule add pref 1024 iif somebody lookup 701")
@@ -83,7 +83,7 @@ func TestGC(t *testing.T) {
 				}
 				after := dump(t, n.Namespace)
 				for name, p := range pods {
-					left := strings.Contains(after.String(), hostEnd(two, p))
+					left := strings.Contains(after.String(), sign(two, p))
 					if want := slices.Contains(c.keeps, name); left != want {
 						t.Errorf("%s is there: %t", name, left)
 					} else if want {
@@ -116,7 +116,7 @@ func TestGCGoesOn(t *testing.T) {
 		before, _ := fresh(t, s)
 		var pods []*lab.Pod
 		for i := range 3 {
-			pods = append(pods, plugged(t, n, i))
+			pods = append(pods, plugged(t, s, n, i))
 		}
 		// The kernel deletes every interface but this one.
 		stubborn := plugin.Attachment{Network: "cni0", ContainerID: "stubborn", IfName: "eth0"}
@@ -145,7 +145,7 @@ func TestGCRefused(t *testing.T) {
 		two := func(t *testing.T) (n *lab.Node, a, b *lab.Pod) {
 			t.Helper()
 			n = alone(t, s).N1
-			a, b = plugged(t, n, 0), plugged(t, n, 1)
+			a, b = plugged(t, s, n, 0), plugged(t, s, n, 1)
 			add(t, s, a)
 			add(t, s, b)
 			return n, a, b
@@ -167,7 +167,7 @@ func TestGCRefused(t *testing.T) {
 				}
 				left := 0
 				for _, p := range []*lab.Pod{a, b} {
-					if strings.Contains(dump(t, n.Namespace).String(), hostEnd(s, p)) {
+					if strings.Contains(dump(t, n.Namespace).String(), sign(s, p)) {
 						left++
 					}
 				}
@@ -297,13 +297,13 @@ func TestAfterOtherPlugins(t *testing.T) {
 			"sbr":                        {config: map[string]any{"type": "sbr"}},
 			"bandwidth, by its own work": {script: "tc qdisc add dev HOST root tbf rate 10mbit burst 32k latency 25ms && tc qdisc add dev HOST ingress"},
 			"a service mesh":             {script: "POD iptables -t nat -A OUTPUT -p tcp -j REDIRECT --to-ports 15001; POD ip rule add pref 99 fwmark 0x539 lookup 133; POD ip route add local default dev lo table 133"},
-			"Multus' default-route":      {script: "POD ip route add 198.51.100.0/24 via 10.10.20.1 dev eth0"},
+			"Multus' default-route":      {script: "POD ip route add 198.51.100.0/24 via 10.10.20.1 dev IFNAME"},
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				s.takesIn(t, "TestAfterOtherPlugins/"+name)
 				w := alone(t, s)
-				p := plugged(t, w.N1, 0)
+				p := plugged(t, s, w.N1, 0)
 				out, err := s.Run("ADD", p)
 				must(t, err)
 				if c.config != nil {
@@ -312,7 +312,7 @@ func TestAfterOtherPlugins(t *testing.T) {
 					typ, _ := c.config["type"].(string)
 					_, err := w.N1.Plugin(typ, request, p.Variables("ADD")...)
 					must(t, err)
-				} else if out, err := w.N1.Run("sh", "-ec", strings.NewReplacer("HOST", hostEnd(s, p), "POD", "nsenter --net="+p.Path()).Replace(c.script)); err != nil {
+				} else if out, err := w.N1.Run("sh", "-ec", strings.NewReplacer("HOST", hostEnd(s, p), "POD", "nsenter --net="+p.Path(), "IFNAME", p.IfName).Replace(c.script)); err != nil {
 					t.Skip("SKIPPED, NOT TESTED: ", err, out)
 				}
 				// CHECK gets the result of the whole chain.

@@ -17,18 +17,18 @@ func TestKilledAdd(t *testing.T) {
 		n := alone(t, s).N1
 		before, pod := fresh(t, s)
 
-		p := plugged(t, n, 0)
+		p := plugged(t, s, n, 0)
 		kill(t, s, "ADD", p, at)
 		del(t, s, p)
 		same(t, "the node after DEL", before, Without(dump(t, n.Namespace), s.Shared))
 		same(t, "the pod after DEL", Without(pod, s.Kept), Without(dump(t, p.Namespace), s.Kept))
 
-		p = plugged(t, n, 1)
+		p = plugged(t, s, n, 1)
 		kill(t, s, "ADD", p, at)
 		del(t, s, p, "CNI_NETNS=")
 		same(t, "the node after DEL without a netns", before, Without(dump(t, n.Namespace), s.Shared))
 
-		p = plugged(t, n, 2)
+		p = plugged(t, s, n, 2)
 		kill(t, s, "ADD", p, at)
 		add(t, s, p)
 		check(t, s, p)
@@ -44,7 +44,7 @@ func TestKilledDel(t *testing.T) {
 		n := alone(t, s).N1
 		before, pod := fresh(t, s)
 
-		p := plugged(t, n, 0)
+		p := plugged(t, s, n, 0)
 		add(t, s, p)
 		kill(t, s, "DEL", p, at)
 		del(t, s, p)
@@ -79,7 +79,7 @@ func eachChange(t *testing.T, verb string, test func(t *testing.T, s *Subject, a
 // changesOf are the changes of a verb on a node where nothing has happened yet.
 func changesOf(t *testing.T, s *Subject, verb string) []Change {
 	t.Helper()
-	p := plugged(t, alone(t, s).N1, 0)
+	p := plugged(t, s, alone(t, s).N1, 0)
 	if verb != "ADD" {
 		add(t, s, p)
 	}
@@ -100,6 +100,7 @@ func kill(t *testing.T, s *Subject, verb string, p *lab.Pod, at int) {
 	if len(o.Changes) >= at && (!o.Status.Signaled() || o.Status.Signal() != unix.SIGKILL || o.Stdout != "") {
 		t.Fatalf("%s was not killed: status %#x, %s", verb, o.Status, o.Stdout)
 	}
+	routed(t, s, p, "once "+verb+" is killed")
 }
 
 func add(t *testing.T, s *Subject, p *lab.Pod) {

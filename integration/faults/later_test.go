@@ -1,10 +1,11 @@
 package faults
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"regexp"
-	"slices"
+	"strings"
 	"testing"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -12,18 +13,20 @@ import (
 	"underlay-cni/integration/lab"
 )
 
-// later is a pod whose first interface veth has attached, and which has got net1 since; with what the node and the pod
-// look like then.
-func later(t *testing.T) (s *Subject, p *lab.Pod, node, pod lab.Dump) {
+// laterOf is the name of a pod's second interface that each plugin attaches, for those that attach a second one.
+var laterOf = map[string]string{"veth": "net1", "router": "net2"}
+
+// later is a pod whose first interface the plugin has attached, and which has got another one since; with what the node
+// and the pod look like then.
+func later(t *testing.T, s *Subject) (p *lab.Pod, node, pod lab.Dump) {
 	t.Helper()
-	s = &Subjects[slices.IndexFunc(Subjects, func(s Subject) bool { return s.Type() == "veth" && !s.ByProgram })]
 	n := alone(t, s).N1
-	p = plugged(t, n, 0)
+	p = plugged(t, s, n, 0)
 	add(t, s, p)
-	run(t, s, p, `ip link add link enp1s0 name net1 address 02:00:00:00:02:77 netns `+p.Path()+` type macvlan mode bridge
-		POD ip link set net1 up; POD ip addr add 10.10.30.77/24 dev net1; POD ip addr add fd30::77/64 dev net1 nodad`)
-	p.IfName = "net1"
-	p.Result = &types100.Result{CNIVersion: "1.0.0", Interfaces: []*types100.Interface{{Name: "net1", Mac: "02:00:00:00:02:77", Sandbox: p.Path()}}}
+	p.IfName = laterOf[s.Type()]
+	run(t, s, p, strings.ReplaceAll(`ip link add link enp1s0 name NET address 02:00:00:00:02:77 netns `+p.Path()+` type macvlan mode bridge
+		POD ip link set NET up; POD ip addr add 10.10.30.77/24 dev NET; POD ip addr add fd30::77/64 dev NET nodad`, "NET", p.IfName))
+	p.Result = &types100.Result{CNIVersion: "1.0.0", Interfaces: []*types100.Interface{{Name: p.IfName, Mac: "02:00:00:00:02:77", Sandbox: p.Path()}}}
 	for _, ip := range [][2]string{{"10.10.30.77/24", "10.10.30.1"}, {"fd30::77/64", "fd30::1"}} {
 		addr, subnet, err := net.ParseCIDR(ip[0])
 		must(t, err)
@@ -35,19 +38,19 @@ func later(t *testing.T) (s *Subject, p *lab.Pod, node, pod lab.Dump) {
 		}
 		return ""
 	})
-	return s, p, dump(t, n.Namespace), dump(t, p.Namespace)
+	return p, dump(t, n.Namespace), dump(t, p.Namespace)
 }
 
-// keptLater are the lines of a pod that may differ after the DEL of net1: settings, and the copies of net1's own routes,
-// which nobody looks up any more and which go with net1.
-var keptLater = regexp.MustCompile(`^sysctl net/ipv[46]/conf/(all|net1)/|^route6? .* dev net1 table 200\b`)
+// keptLater are the lines of a pod that may differ after the DEL of the later interface: settings, and the copies of its own
+// routes, which nobody looks up any more and which go with it.
+var keptLater = regexp.MustCompile(`^sysctl net/ipv[46]/conf/(all|net1|net2)/|^route6? .* dev net1 table 200\b`)
 
 // TestLaterKilled: a later interface's ADD and DEL are killed after each change. The next DEL leaves the node and the pod
 // as they were with the first interface alone, and the next ADD makes everything.
 func TestLaterKilled(t *testing.T) {
-	eachLaterChange(t, "ADD", func(t *testing.T, at int) {
+	eachLaterChange(t, "ADD", func(t *testing.T, s *Subject, at int) {
 		t.Helper()
-		s, p, node, pod := later(t)
+		p, node, pod := later(t, s)
 		kill(t, s, "ADD", p, at)
 		del(t, s, p)
 		same(t, "the node after DEL", node, dump(t, p.Node.Namespace))
@@ -59,9 +62,9 @@ func TestLaterKilled(t *testing.T) {
 		same(t, "the node after another ADD and DEL", node, dump(t, p.Node.Namespace))
 		first(t, s, p)
 	})
-	eachLaterChange(t, "DEL", func(t *testing.T, at int) {
+	eachLaterChange(t, "DEL", func(t *testing.T, s *Subject, at int) {
 		t.Helper()
-		s, p, node, pod := later(t)
+		p, node, pod := later(t, s)
 		add(t, s, p)
 		kill(t, s, "DEL", p, at)
 		del(t, s, p)
@@ -74,11 +77,12 @@ func TestLaterKilled(t *testing.T) {
 // TestLaterRefused: what a failed ADD of a later interface has done is undone, and the first interface has lost nothing.
 func TestLaterRefused(t *testing.T) {
 	for fault, reason := range map[Fault]string{Refuse: "cannot allocate memory", Lose: "no buffer space available"} {
-		eachLaterChange(t, "ADD", func(t *testing.T, at int) {
+		eachLaterChange(t, "ADD", func(t *testing.T, s *Subject, at int) {
 			t.Helper()
-			s, p, node, pod := later(t)
+			p, node, pod := later(t, s)
 			o, err := s.Trace("ADD", p, fault, at)
 			must(t, err)
+			routed(t, s, p, "once ADD has failed")
 			switch failed := o.Changes[at-1]; {
 			case o.Status.ExitStatus() == 0 && failed.What == "announcement":
 			case o.Status.ExitStatus() == 0 && fault == Lose && !failed.Answered():
@@ -94,22 +98,30 @@ func TestLaterRefused(t *testing.T) {
 	}
 }
 
-// eachLaterChange runs a test for every change of a verb for net1.
-func eachLaterChange(t *testing.T, verb string, test func(t *testing.T, at int)) {
+// eachLaterChange runs a test for every change of a verb for a later interface, of each plugin that attaches one.
+func eachLaterChange(t *testing.T, verb string, test func(t *testing.T, s *Subject, at int)) {
 	t.Helper()
-	s, p, _, _ := later(t)
-	if verb != "ADD" {
-		add(t, s, p)
-	}
-	o, err := s.Trace(verb, p, None, 0)
-	must(t, err)
-	if o.Status.ExitStatus() != 0 || len(o.Changes) < 10 {
-		t.Fatalf("%s: status %d, %d changes: %s", verb, o.Status, len(o.Changes), o.Stdout)
-	}
-	for i, c := range o.Changes {
-		t.Run(fmt.Sprintf("%s, change %02d of %d, %s", verb, i+1, len(o.Changes), c), func(t *testing.T) {
+	for _, s := range Subjects {
+		if laterOf[s.Type()] == "" || s.ByProgram {
+			continue
+		}
+		t.Run(s.Name, func(t *testing.T) {
 			t.Parallel()
-			test(t, i+1)
+			p, _, _ := later(t, &s)
+			if verb != "ADD" {
+				add(t, &s, p)
+			}
+			o, err := s.Trace(verb, p, None, 0)
+			must(t, err)
+			if o.Status.ExitStatus() != 0 || len(o.Changes) < 10 {
+				t.Fatalf("%s: status %d, %d changes: %s", verb, o.Status, len(o.Changes), o.Stdout)
+			}
+			for i, c := range o.Changes {
+				t.Run(fmt.Sprintf("%s, change %02d of %d, %s", verb, i+1, len(o.Changes), c), func(t *testing.T) {
+					t.Parallel()
+					test(t, &s, i+1)
+				})
+			}
 		})
 	}
 }
@@ -117,7 +129,8 @@ func eachLaterChange(t *testing.T, verb string, test func(t *testing.T, at int))
 // first checks the pod's first interface.
 func first(t *testing.T, s *Subject, p *lab.Pod) {
 	t.Helper()
-	eth0 := *p
-	eth0.IfName, eth0.Result = "eth0", &types100.Result{CNIVersion: "1.0.0", Interfaces: []*types100.Interface{{Name: "eth0", Sandbox: p.Path()}}}
-	check(t, s, &eth0)
+	one := *p
+	one.IfName = cmp.Or(s.IfName, "eth0")
+	one.Result = &types100.Result{CNIVersion: "1.0.0", Interfaces: []*types100.Interface{{Name: one.IfName, Sandbox: p.Path()}}}
+	check(t, s, &one)
 }

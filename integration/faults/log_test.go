@@ -42,7 +42,7 @@ func TestLogLines(t *testing.T) {
 				t.Parallel()
 				file := filepath.Join(t.TempDir(), "deep", "veth-host.log")
 				at := logged(s, file, map[string]any{"log_level": level})
-				p := plugged(t, alone(t, at).N1, 0)
+				p := plugged(t, at, alone(t, at).N1, 0)
 				changes := len(planOf(t, at, p, at.Plugin.Add))
 				for _, verb := range []string{"ADD", "CHECK", "DEL"} {
 					_ = os.Remove(file)
@@ -50,7 +50,7 @@ func TestLogLines(t *testing.T) {
 					must(t, err)
 					var done, changed int
 					for line := range strings.Lines(read(t, file)) {
-						want := fmt.Sprintf(" verb=%s network=cni0 container=%s ifname=eth0 trace_id=%s ", verb, p.ContainerID(), trace)
+						want := fmt.Sprintf(" verb=%s network=cni0 container=%s ifname=%s trace_id=%s ", verb, p.ContainerID(), p.IfName, trace)
 						if !strings.Contains(line, want) {
 							t.Errorf("%q has not %q", line, want)
 						}
@@ -88,11 +88,11 @@ func TestLogOfFailure(t *testing.T) {
 		t.Helper()
 		file := filepath.Join(t.TempDir(), "veth-host.log")
 		s = logged(s, file, nil)
-		p := plugged(t, alone(t, s).N1, 0)
+		p := plugged(t, s, alone(t, s).N1, 0)
 		_, err := s.Trace("ADD", p, Refuse, 20)
 		must(t, err)
 		text := read(t, file)
-		for _, want := range []string{` level=DEBUG msg=change .* error=".*cannot allocate memory`, ` level=DEBUG msg=undo .* line="ip link add `, ` level=ERROR msg=done .* error=".*cannot allocate memory.*undone: `} {
+		for _, want := range []string{` level=DEBUG msg=change .* error=".*cannot allocate memory`, ` level=DEBUG msg=undo .* line="(nsenter \S+ )?ip link (add|property) `, ` level=ERROR msg=done .* error=".*cannot allocate memory.*undone: `} {
 			if !regexp.MustCompile(want).MatchString(text) {
 				t.Errorf("no %q in:\n%s", want, text)
 			}
@@ -140,7 +140,7 @@ func TestLogUnwritable(t *testing.T) {
 			file, err := prepare(t.TempDir())
 			must(t, err)
 			s := logged(&Subjects[0], file, map[string]any{"log_max_size": 1})
-			p := plugged(t, alone(t, s).N1, 0)
+			p := plugged(t, s, alone(t, s).N1, 0)
 			start := time.Now()
 			add(t, s, p)
 			check(t, s, p)

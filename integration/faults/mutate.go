@@ -21,6 +21,8 @@ type Mutation struct {
 // late is larger for what is to be tried later.
 func (m Mutation) late() int {
 	switch {
+	case m.Gone && m.Says == "net1": // of which CHECK has nothing else to say
+		return 3
 	case m.Gone:
 		return 2
 	case m.Anew:
@@ -132,10 +134,17 @@ func (b *breaker) rule(selector string) {
 	says := "rule is missing: " + b.ip + "rule  " + selector
 	b.add("removed", b.ip+"rule del "+selector, says)
 	other := regexp.MustCompile(`(lookup|goto) \S+|nop`).ReplaceAllString(selector, "lookup 9999")
-	if b.in == "" && strings.Contains(selector, " iif ") || strings.Contains(selector, " from ") {
+	if b.in == "" && strings.Contains(selector, " iif ") || b.ip == "ip " && strings.Contains(selector, " from ") {
 		says = " 9999" // CHECK takes the table from the rule, and misses the routes in that one
 	}
 	b.add("altered", b.ip+"rule del "+selector+" && "+b.in+b.ip+"rule add "+other+" protocol kernel", says)
+	if strings.Contains(selector, " from ") { // ADD takes the table from it, too, for both families
+		_, table, _ := strings.Cut(selector, " lookup ")
+		b.found[len(b.found)-1].After = strings.NewReplacer("IN ", b.in, "TABLE", table).Replace(`for f in -4 -6; do
+			from=$(IN ip $f rule show table 9999 | sed -n 's/.*from \([^ ]*\) lookup.*/\1/p')
+			test -z "$from" || { IN ip $f rule del from $from lookup 9999; IN ip $f rule add pref 1024 from $from lookup TABLE protocol kernel || :; }
+		done`)
+	}
 }
 
 func (b *breaker) route(route string) {
@@ -176,12 +185,15 @@ func (b *breaker) sysctls(assignments []string) {
 			other = "0"
 		}
 		b.add(key, "sysctl -qw "+key+"="+other, "sysctl "+key+" is "+other+", not "+value)
-		if strings.HasSuffix(key, "/eth0/disable_ipv6") { // then the kernel takes the addresses off
+		if others := ofOthers.FindStringSubmatch(key); others != nil { // then the kernel takes the addresses off
 			m := &b.found[len(b.found)-1]
-			m.Gone, m.Says = true, "eth0"
+			m.Gone, m.Says = true, others[1]
 		}
 	}
 }
+
+// ofOthers are the settings of the interfaces that others have given their addresses.
+var ofOthers = regexp.MustCompile(`/(eth0|net1)/disable_ipv6$`)
 
 // pair has the words of ip-link(8) for a veth, each option after its name.
 func (b *breaker) pair(words []string) {
@@ -264,7 +276,7 @@ func (b *breaker) nft() {
 
 // iptables breaks each chain, rule and jump in the words of iptables-restore(8).
 func (b *breaker) iptables(program string) {
-	table, number := "", map[string]int{}
+	table, ours, number := "", map[string]bool{}, map[string]int{}
 	for line := range strings.Lines(b.line) {
 		line = strings.TrimSpace(line)
 		words := strings.Fields(line)
@@ -273,8 +285,9 @@ func (b *breaker) iptables(program string) {
 			table = line[1:]
 		case len(words) < 2 || len(words[0]) != 2:
 		case words[0] == "-N":
+			ours[table+words[1]] = true
 			b.add("chain "+words[1]+" altered", fmt.Sprintf("%s -w -t %s -R %s 1 -j RETURN", program, table, words[1]), words[1])
-		case words[0] == "-A" && strings.HasPrefix(words[1], "VETH"):
+		case words[0] == "-A" && ours[table+words[1]]:
 			number[table+words[1]]++
 			name := fmt.Sprintf("-t %s, rule %d of %s", table, number[table+words[1]], words[1])
 			b.add(name+" removed", fmt.Sprintf("%s -w -t %s -D %s %d", program, table, words[1], number[table+words[1]]), words[1])

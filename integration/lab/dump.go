@@ -128,9 +128,17 @@ func (n *Namespace) dumpLinks() (Dump, error) {
 		if slices.Contains(strings.Split(fact[2], ","), "UP") {
 			state = "up"
 		}
+		own, names, _ := strings.Cut(line, " altname ")
 		d = append(d, strings.TrimSpace(strings.Join([]string{
-			"link", fact[1], state, fact[3], fact[4], linkMAC.FindString(line), linkAlias.FindString(line),
+			"link", fact[1], state, fact[3], fact[4], linkMAC.FindString(own), linkAlias.FindString(own),
 		}, " ")))
+		if names != "" {
+			further := strings.Split(names, " altname ")
+			slices.Sort(further)
+			for _, name := range further {
+				d = append(d, fmt.Sprintf("altname %s %s", fact[1], name))
+			}
+		}
 	}
 	return d, nil
 }

@@ -37,6 +37,7 @@ type Family struct {
 	// Of router, whose way to the node is another plugin's interface:
 	Gateway netip.Addr   // the next hop, where the node's addresses are no neighbours; not valid: they are
 	Known   []netip.Addr // addresses of the node to which the interface has a route by itself
+	There   bool         // an earlier attachment has made the routes, as a rule
 	Static  bool         // routes say proto static, by which they are told from that plugin's
 }
 
@@ -72,7 +73,7 @@ func (f *Family) Neighbours(p *plugin.Plan, by *routing.Link, mac []byte, there 
 func (f *Family) NodeRoutes(p *plugin.Plan, table *routing.Table, by *routing.Link) {
 	for _, addr := range f.Nodes {
 		if !slices.Contains(f.Known, addr) {
-			p.Add(&routing.Route{Table: table, Dst: routing.Single(addr), Via: f.Gateway, Dev: by, Src: f.Source(), Static: f.Static})
+			p.Add(&routing.Route{Table: table, Dst: routing.Single(addr), Via: f.Gateway, Dev: by, Src: f.Source(), Static: f.Static, There: f.There})
 		}
 	}
 }
@@ -81,13 +82,15 @@ func (f *Family) NodeRoutes(p *plugin.Plan, table *routing.Table, by *routing.Li
 // would need a neighbour of its own.
 func (f *Family) HijackRoutes(p *plugin.Plan, table *routing.Table, by *routing.Link) {
 	for _, dst := range f.Hijack {
-		p.Add(&routing.Route{Table: table, Dst: dst, Via: f.hop(), Dev: by, Src: f.Source(), Static: f.Static})
+		p.Add(&routing.Route{Table: table, Dst: dst, Via: f.hop(), Dev: by, Src: f.Source(), Static: f.Static, There: f.There})
 	}
 }
 
 // Reply makes answers to connections that came in by an interface leave by it, to whomever.
 func (f *Family) Reply(p *plugin.Plan, pod *routing.Namespace, by *routing.Link) {
-	p.Add(&routing.Route{Table: pod.Table(TableReply), Dst: routing.All(f.V6), Via: f.hop(), Dev: by}, ReplyRule(pod, f.V6))
+	rule := ReplyRule(pod, f.V6)
+	rule.Shared = f.There // with the earlier attachment
+	p.Add(&routing.Route{Table: pod.Table(TableReply), Dst: routing.All(f.V6), Via: f.hop(), Dev: by, There: f.There}, rule)
 }
 
 // ReplyRule sends what has the mark to the table for answers. The mark is asked for only where a packet begins or ends
@@ -100,10 +103,10 @@ func ReplyRule(pod *routing.Namespace, v6 bool) *routing.Rule {
 // by the wire as the interface's routes say.
 func (f *Family) Fill(p *plugin.Plan, table *routing.Table, by *routing.Link) {
 	f.NodeRoutes(p, table, by)
-	for _, r := range f.Routes {
+	f.HijackRoutes(p, table, by)
+	for _, r := range f.Routes { // with the default routes: what is not by the wire is there by then
 		p.Add(r.In(table))
 	}
-	f.HijackRoutes(p, table, by)
 }
 
 // Move sends what has one of the interface's addresses to the interface's own table.

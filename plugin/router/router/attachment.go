@@ -125,7 +125,7 @@ func (a *attachment) lookAtNode(r *plugin.Request) error {
 	}
 	for _, v6 := range []bool{false, true} {
 		f := &family{Family: underlay.Family{V6: v6, Pods: underlay.OfFamily(v6, a.wire.Addrs)}}
-		f.overlay = underlay.Family{V6: v6, Pods: underlay.OfFamily(v6, overlay), Static: true}
+		f.overlay = underlay.Family{V6: v6, Pods: underlay.OfFamily(v6, overlay), There: len(a.others) > 0, Static: true}
 		if len(f.Pods) == 0 {
 			continue
 		}

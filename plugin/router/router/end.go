@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"underlay-cni/conflist"
 	"underlay-cni/plugin"
 	"underlay-cni/plugin/underlay"
 	"underlay-cni/routing"
@@ -13,20 +14,26 @@ import (
 // An end is that of an attachment in a pod that is still there.
 type end struct {
 	*plugin.Request
-	links  []*routing.LinkAttrs
-	others []string // still attached
-	rules  []*routing.Rule
-	addrs  map[netip.Addr]string // the interface of each of the pod's addresses
-	gone   []string              // interfaces that end before this one
+	overlay string // the interface of the overlay, as the configuration names it
+	links   []*routing.LinkAttrs
+	others  []string // still attached
+	rules   []*routing.Rule
+	addrs   map[netip.Addr]string // the interface of each of the pod's addresses
+	gone    []string              // interfaces that end before this one
 }
 
 // leavePod takes away what the attachment has in a pod that is still there. The interface before gets back its place in
-// the main table. With the last attachment all of ours goes. Those of some interfaces have gone by then.
+// the main table. With the last attachment all of ours goes. Those of some interfaces have gone by then. A DEL works with any
+// configuration.
 func leavePod(r *plugin.Request, p *plugin.Plan, gone ...string) error {
+	config, _ := underlay.Decode(r, conflist.DecodeRouter)
 	if r.Pod == nil {
 		return nil
 	}
 	e := &end{Request: r, addrs: map[netip.Addr]string{}, gone: gone}
+	if config != nil {
+		e.overlay = config.OverlayInterface
+	}
 	err := e.look()
 	if err == nil {
 		err = e.leave(p)
@@ -95,9 +102,10 @@ func (e *end) leave(p *plugin.Plan) error {
 			return err
 		}
 	}
+	routes := p.Changes()
 	for _, rule := range e.rules {
 		if id, err := rule.Table.ID(); err == nil && slices.Contains(tables, id) {
-			p.Add(&routing.NoRule{Rule: rule})
+			p.AddAfter(&routing.NoRule{Rule: rule}, routes...) // a DEL finds the table by it
 		}
 	}
 	for _, v6 := range []bool{false, true} {
@@ -105,13 +113,19 @@ func (e *end) leave(p *plugin.Plan) error {
 			p.Add(&routing.NoRule{Rule: underlay.ReplyRule(e.Pod, v6)})
 		}
 	}
-	p.Add(&routing.NoAltName{AltName: &routing.AltName{Link: e.Pod.Link(e.IfName), Name: podName(e.IfName)}})
+	p.AddAfter(&routing.NoAltName{AltName: &routing.AltName{Link: e.Pod.Link(e.IfName), Name: podName(e.IfName)}}, p.Changes()...)
 	return nil
 }
 
 // heir is the interface that has moved for this one, and comes back: the last by name of those that have. It is empty
-// if this one has moved, too, for a later one.
+// if this one has moved, too, for a later one, or has not taken main from another that is attached: its ADD may have been
+// killed before that.
 func (e *end) heir() (heir string) {
+	for _, other := range e.others {
+		if !slices.ContainsFunc(e.rules, func(rule *routing.Rule) bool { return e.addrs[rule.From.Addr()] == other }) {
+			return ""
+		}
+	}
 	for _, rule := range e.rules {
 		by := e.addrs[rule.From.Addr()]
 		if by == e.IfName {
@@ -131,6 +145,7 @@ func (e *end) leaveRoutes(p *plugin.Plan, l *routing.LinkAttrs, heir bool, table
 	if err != nil {
 		return err
 	}
+	had := len(p.Changes())
 	for _, v6 := range []bool{false, true} {
 		if !heir {
 			break
@@ -140,44 +155,54 @@ func (e *end) leaveRoutes(p *plugin.Plan, l *routing.LinkAttrs, heir bool, table
 			return err
 		}
 	}
+	inherited := p.Changes()[had:]
 	for _, r := range routes {
 		if slices.ContainsFunc(tables, r.InTable) {
-			p.Add(&routing.NoRoute{Route: r})
+			p.AddAfter(&routing.NoRoute{Route: r}, inherited...) // the only copy of a default route, until it is in main again
 		}
 	}
 	if len(e.others) == 0 {
-		leaveOverlay(p, routes)
+		leaveOverlay(p, routes, l.Name == e.overlay)
 	}
 	return nil
 }
 
 // leaveOverlay takes away the ways to the node by an interface, if it is the overlay's: that one has the routes for answers,
-// which therefore go last.
-func leaveOverlay(p *plugin.Plan, routes []*routing.Route) {
+// which therefore go last. After an ADD that was killed it may have none yet; then the configuration names it.
+func leaveOverlay(p *plugin.Plan, routes []*routing.Route, named bool) {
 	var answers []*routing.Route
 	for _, r := range routes {
 		if r.InTable(underlay.TableReply) {
 			answers = append(answers, r)
 		}
 	}
-	if len(answers) == 0 {
+	if len(answers) == 0 && !named {
 		return
 	}
 	for _, r := range routes {
 		if !r.InMain() || r.Copied() {
 			continue
 		}
-		p.Add(&routing.NoRoute{Route: r})
+		to := netip.Addr{}
 		if r.Dst.IsSingleIP() {
-			p.Add(&routing.NoNeigh{Neigh: &routing.Neigh{Addr: r.Dst.Addr(), Dev: r.Dev}})
+			to = r.Dst.Addr()
 		}
+		leaveRoute(p, r, to)
 	}
 	for _, r := range answers {
-		p.Add(&routing.NoRoute{Route: r})
-		if r.Via.IsValid() {
-			p.Add(&routing.NoNeigh{Neigh: &routing.Neigh{Addr: r.Via, Dev: r.Dev}})
-		}
+		leaveRoute(p, r, r.Via)
 	}
+}
+
+// leaveRoute takes away a route, and before it the neighbour that it leads to, if that is valid.
+func leaveRoute(p *plugin.Plan, r *routing.Route, to netip.Addr) {
+	if !to.IsValid() {
+		p.Add(&routing.NoRoute{Route: r})
+		return
+	}
+	neigh := &routing.NoNeigh{Neigh: &routing.Neigh{Addr: to, Dev: r.Dev}}
+	p.Add(neigh)
+	p.AddAfter(&routing.NoRoute{Route: r}, neigh)
 }
 
 func (e *end) inherit(p *plugin.Plan, l *routing.LinkAttrs, v6 bool, tables []int, routes []*routing.Route) error {

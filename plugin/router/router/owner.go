@@ -75,15 +75,20 @@ func (c claim) end(peer *routing.Link) []plugin.Change {
 	}
 }
 
-// leaveNode takes away what an attachment has on the node, by the peer that has its names; the name by which a DEL finds
-// the others goes last.
+// leaveNode takes away what an attachment has on the node, by the peer that has its names; each name goes when what a DEL
+// finds by it has gone.
 func leaveNode(p *plugin.Plan, node *routing.Namespace, l *routing.LinkAttrs, name string) {
 	peer := node.Link(l.Name)
 	parts := strings.SplitAfterN(strings.TrimPrefix(name, ofAttachment), ".", 3)
+	var names []plugin.Change
 	for _, c := range claims(l, parts[0]+parts[1]) {
-		p.Add(c.end(peer)...)
+		changes := c.end(peer)
+		before, itsName := changes[:len(changes)-1], changes[len(changes)-1]
+		p.Add(before...)
+		p.AddAfter(itsName, before...)
+		names = append(names, itsName)
 	}
-	p.Add(&routing.NoAltName{AltName: &routing.AltName{Link: peer, Name: name}})
+	p.AddAfter(&routing.NoAltName{AltName: &routing.AltName{Link: peer, Name: name}}, names...)
 }
 
 // ofNetwork are the further names of a link that stand for a network's attachments.

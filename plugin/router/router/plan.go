@@ -22,10 +22,12 @@ func (a *attachment) plan() *plugin.Plan {
 	a.names(&p)
 	a.sysctls(&p)
 	if a.peer != nil { // without host_route the node stays as the overlay has made it
-		a.setupNeighborhood(&p)
 		a.addChainedIPRoute(&p)
 	}
 	a.addHostIPRoute(&p)
+	if a.peer != nil { // by its route a DEL finds a neighbour, if this ADD gets no further
+		a.setupNeighborhood(&p)
+	}
 	a.hijackCustomSubnet(&p)
 	a.migrateRoute(&p)
 	return &p
@@ -106,8 +108,8 @@ func (a *attachment) hijackCustomSubnet(p *plugin.Plan) {
 func (a *attachment) migrateRoute(p *plugin.Plan) {
 	for _, m := range a.moved {
 		for _, f := range m.families {
+			f.Move(p, a.pod, m.table) // by its rule a DEL finds the table, if this ADD gets no further
 			f.Fill(p, m.table, a.overlay)
-			f.Move(p, a.pod, m.table)
 		}
 	}
 	for _, f := range a.families {

@@ -33,7 +33,6 @@ func attach(r *plugin.Request) (*plugin.Plan, error) {
 
 // del plans the end of the attachment: on the node from its three names alone, and in the pod while that is there.
 func del(r *plugin.Request) (*plugin.Plan, error) {
-	_, _ = underlay.Decode(r, conflist.DecodeRouter) // for the log: a DEL works with any configuration
 	return DelUse(r, hostName(r.Attachment), nil)
 }
 
