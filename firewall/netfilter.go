@@ -167,18 +167,39 @@ func textOf(data []byte, path ...int) string {
 }
 
 // dump lists objects; restart is called before each attempt, to forget what came. It is ErrChanging where somebody keeps
-// changing what is being listed.
+// changing what is being listed: the kernel says so only between the messages of a list, so the generation is asked before and
+// after. The question before has another use: from the first answer on the kernel knows how much is read at once, and
+// makes messages of that size. A list of several ones can lose rules to a transaction that fails meanwhile, see rules.
 func (c *conn) dump(kind int, family nftables.TableFamily, restart func(), each func(family nftables.TableFamily, attrs []byte), attrs ...*nl.RtAttr) (err error) {
 	for range attempts {
 		restart()
+		var before, after uint32
+		if before, err = c.generation(); err != nil {
+			return err
+		}
 		err = c.exchange(message(kind, unix.NLM_F_DUMP, family, attrs...), func(m []byte) {
 			each(nftables.TableFamily(m[0]), m[sizeofNfgenmsg:])
 		})
+		if err == nil {
+			if after, err = c.generation(); err == nil && before != after {
+				err = ErrChanging
+			}
+		}
 		if !errors.Is(err, ErrChanging) {
 			return err
 		}
 	}
 	return err
+}
+
+// generation is a number that every transaction in the namespace changes.
+func (c *conn) generation() (id uint32, err error) {
+	err = c.exchange(message(unix.NFT_MSG_GETGEN, 0, nftables.TableFamilyUnspecified), func(m []byte) {
+		if value := attribute(m[sizeofNfgenmsg:], unix.NFTA_GEN_ID); len(value) == 4 {
+			id = binary.BigEndian.Uint32(value)
+		}
+	})
+	return id, err
 }
 
 // tables are all of the namespace.
@@ -209,13 +230,16 @@ type kernelRule struct {
 }
 
 // rules are those of a table by their chains, in their order; of one chain if it is named. A table or a chain that is not
-// there has none.
+// there has none. The kernel goes on with a list, and makes sure that it has come to the end, by a count in which the rules
+// of a transaction that fails meanwhile are counted (__nf_tables_dump_rules): it may tell a rule twice.
 func (c *conn) rules(t *nftables.Table, chain string) (rules map[string][]kernelRule, err error) {
 	of := []*nl.RtAttr{textAttr(unix.NFTA_RULE_TABLE, t.Name)}
 	if chain != "" {
 		of = append(of, textAttr(unix.NFTA_RULE_CHAIN, chain))
 	}
-	err = c.dump(unix.NFT_MSG_GETRULE, t.Family, func() { rules = map[string][]kernelRule{} }, func(_ nftables.TableFamily, attrs []byte) {
+	var told map[string]bool // by the handle
+	restart := func() { rules, told = map[string][]kernelRule{}, map[string]bool{} }
+	err = c.dump(unix.NFT_MSG_GETRULE, t.Family, restart, func(_ nftables.TableFamily, attrs []byte) {
 		in := textOf(attrs, unix.NFTA_RULE_CHAIN)
 		if textOf(attrs, unix.NFTA_RULE_TABLE) != t.Name || chain != "" && in != chain {
 			return
@@ -224,6 +248,10 @@ func (c *conn) rules(t *nftables.Table, chain string) (rules map[string][]kernel
 			handle: append([]byte(nil), attribute(attrs, unix.NFTA_RULE_HANDLE)...),
 			data:   append([]byte(nil), attribute(attrs, unix.NFTA_RULE_USERDATA)...),
 		}
+		if told[string(r.handle)] {
+			return
+		}
+		told[string(r.handle)] = true
 		for _, e := range attributes(attribute(attrs, unix.NFTA_RULE_EXPRESSIONS)) {
 			to := textOf(e, unix.NFTA_EXPR_DATA, unix.NFTA_IMMEDIATE_DATA, unix.NFTA_DATA_VERDICT, unix.NFTA_VERDICT_CHAIN)
 			if textOf(e, unix.NFTA_EXPR_NAME) == "immediate" && to != "" {
