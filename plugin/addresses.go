@@ -1,6 +1,31 @@
 package plugin
 
-import "underlay-cni/routing"
+import (
+	"slices"
+	"time"
+
+	"underlay-cni/routing"
+)
+
+// detection is how long the kernel's duplicate address detection is waited for: by default it is over after a delay of up to
+// a second and another second (RFC 4862, 5.4).
+const detection = 2 * time.Second
+
+// Settled lists addresses once the kernel has ended its duplicate detection of them, or does not end it in time. The macvlan
+// plugin waits for it only where its IPAM plugin names a gateway; and a runtime that makes a new pod for each attempt would
+// come too early each time.
+func Settled(list func() ([]routing.Address, error)) ([]routing.Address, error) {
+	const look = 20 * time.Millisecond
+	for deadline := time.Now().Add(detection); ; time.Sleep(look) {
+		addrs, err := list()
+		if err != nil || !slices.ContainsFunc(addrs, undecided) || time.Now().After(deadline) {
+			return addrs, err
+		}
+	}
+}
+
+// undecided tells whether the kernel does not know yet that nobody else has an address that a pod needs.
+func undecided(a routing.Address) bool { return a.Usable() && a.Tentative() && !a.Dynamic() }
 
 // Sound are the usable ones among the addresses of a pod's interface, best first, after a look whether they can be used:
 // none is still tentative, and none is in use elsewhere, as far as the kernel knows.
@@ -8,7 +33,7 @@ func Sound(node *routing.Namespace, dev *routing.Link, addrs []routing.Address) 
 	usable := routing.Usable(addrs)
 	for _, a := range usable {
 		ip := a.Prefix.Addr()
-		if a.Tentative() && !a.Dynamic() {
+		if undecided(a) {
 			return nil, Errorf(CodeTryAgain, "%s: duplicate address detection still runs on %s", ip, dev.Name)
 		}
 		local, err := node.IsLocal(ip)

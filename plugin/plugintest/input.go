@@ -96,3 +96,23 @@ func (s *Subject) BadWorld(t *testing.T, more ...WorldRow) {
 		})
 	}
 }
+
+// SlowAddress is a script that gives an interface of the pod fd20::54, as where nobody waits for the kernel's duplicate address
+// detection: it is over in a second or two.
+func SlowAddress(name string) string {
+	conf := "net/ipv6/conf/" + name
+	return "pod sysctl -qw " + conf + "/accept_dad=1 " + conf + "/dad_transmits=1; pod ip addr add fd20::54/64 dev " + name
+}
+
+// Settles tests that ADD waits for the kernel's duplicate address detection.
+func (s *Subject) Settles(t *testing.T) {
+	t.Helper()
+	t.Parallel()
+	n := s.First(Dual)
+	w := s.New(t, Dual, SlowAddress(n.Name), n)
+	w.Add(t, n)
+	w.Check(t, n)
+	if out := w.Sh(t, "pod ip -o addr show dev "+n.Name+" tentative; ip -6 route get fd20::54"); !strings.HasPrefix(out, "fd20::54 ") {
+		t.Error(out)
+	}
+}

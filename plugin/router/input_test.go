@@ -21,6 +21,8 @@ func TestBadWorld(t *testing.T) {
 	ptp.BadWorld(t, WorldRow{Name: "the pod has no eth0", Script: "pod ip link del eth0", Code: 7, Msg: `overlay_interface: "eth0": the pod has no such interface`})
 }
 
+func TestSettles(t *testing.T) { ptp.Settles(t) }
+
 func TestSkipCall(t *testing.T) { ptp.SkipCall(t) }
 
 // TestRPFilter: the overlay's peer is the node's, as others are.

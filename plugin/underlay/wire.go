@@ -37,17 +37,19 @@ func LookAtWire(r *plugin.Request, config *conflist.Underlay) (*Wire, error) {
 		return nil, err
 	}
 	w := &Wire{Link: link}
-	all, err := r.Pod.Addresses(link)
-	if err != nil {
-		return nil, fmt.Errorf("look at the pod: %w", err)
-	}
+	list := func() ([]routing.Address, error) { return r.Pod.Addresses(link) }
 	if c := config.IPConflict; c.Enabled && r.Verb == "ADD" {
-		if err := lookForConflict(r.Node, link, all, acd.Options{Interval: c.Interval, Retries: c.Retries}); err != nil {
-			return nil, err
-		}
-		if all, err = r.Pod.Addresses(link); err != nil { // none is tentative any more
+		addrs, err := list()
+		if err != nil {
 			return nil, fmt.Errorf("look at the pod: %w", err)
 		}
+		if err := lookForConflict(r.Node, link, addrs, acd.Options{Interval: c.Interval, Retries: c.Retries}); err != nil {
+			return nil, err
+		}
+	}
+	all, err := plugin.Settled(list)
+	if err != nil {
+		return nil, fmt.Errorf("look at the pod: %w", err)
 	}
 	if r.Verb == "CHECK" {
 		if err := missing(r, all); err != nil {

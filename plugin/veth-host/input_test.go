@@ -222,3 +222,13 @@ func TestOneFamily(t *testing.T) {
 		})
 	}
 }
+
+// TestSettles: ADD waits for the kernel's duplicate address detection.
+func TestSettles(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Dual, SlowAddress("eth0"))
+	w.add(t, w.config())
+	if out := w.Sh(t, "pod ip -o addr show dev eth0 tentative; ip -6 route get fd20::54"); !strings.HasPrefix(out, "fd20::54 ") {
+		t.Error(out)
+	}
+}

@@ -31,6 +31,8 @@ func TestBadWorld(t *testing.T) {
 	)
 }
 
+func TestSettles(t *testing.T) { subject.Settles(t) }
+
 func TestSkipCall(t *testing.T) { subject.SkipCall(t) }
 
 // TestRPFilter: our own host end is always set.

@@ -214,7 +214,7 @@ func (a *attachment) lookAtPod(r *plugin.Request) error {
 	if err != nil {
 		return err
 	}
-	addrs, err := a.pod.Addresses(nil)
+	addrs, err := plugin.Settled(func() ([]routing.Address, error) { return a.pod.Addresses(nil) })
 	if err != nil {
 		return fmt.Errorf("look at the pod: %w", err)
 	}
