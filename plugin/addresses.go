@@ -16,7 +16,7 @@ const detection = 2 * time.Second
 // come too early each time.
 func Settled(list func() ([]routing.Address, error)) ([]routing.Address, error) {
 	const look = 20 * time.Millisecond
-	for deadline := time.Now().Add(detection); ; time.Sleep(look) {
+	for deadline := time.Now().Add(detection); ; time.Sleep(look) { //nolint:forbidigo // this is the poll
 		addrs, err := list()
 		if err != nil || !slices.ContainsFunc(addrs, undecided) || time.Now().After(deadline) {
 			return addrs, err

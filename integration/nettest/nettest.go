@@ -61,7 +61,7 @@ func Golden(t *testing.T, file, got string) {
 		Must(t, os.MkdirAll("testdata", 0o750))
 		Must(t, os.WriteFile(file, []byte(got), 0o600))
 	}
-	want, err := os.ReadFile(file) //nolint:gosec // a file of the test's own
+	want, err := os.ReadFile(file)
 	Must(t, err)
 	if d := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(got, "\n")); d != "" {
 		t.Errorf("%s: go test -update writes it (-want +got)\n%s", file, d)
