@@ -149,16 +149,39 @@ func (l *LinkAttrs) parseFamilies(afSpec []byte) error {
 			case f.Attr.Type == unix.AF_INET6 && a.Attr.Type == unix.IFLA_INET6_ADDR_GEN_MODE && len(a.Value) == 1:
 				l.AddrGenMode = addrGenMode(a.Value[0])
 			case f.Attr.Type == unix.AF_INET6 && a.Attr.Type == unix.IFLA_INET6_CONF:
-				const disable = 26 // DEVCONF_DISABLE_IPV6 in linux/ipv6.h
-				l.IPv6 = len(a.Value) >= 4*(disable+1) && uint32Of(a.Value[4*disable:]) == 0
+				l.inet6Conf = numbers(a.Value)
 			case f.Attr.Type == unix.AF_INET && a.Attr.Type == unix.IFLA_INET_CONF:
-				for b := a.Value; len(b) >= 4; b = b[4:] {
-					l.inetConf = append(l.inetConf, int32(uint32Of(b)))
-				}
+				l.inetConf = numbers(a.Value)
 			}
 		}
 	}
 	return err
+}
+
+func numbers(b []byte) (all []int32) {
+	for ; len(b) >= 4; b = b[4:] {
+		all = append(all, int32(uint32Of(b)))
+	}
+	return all
+}
+
+// HasIPv6 tells whether the interface has IPv6, and that is not switched off.
+func (l *LinkAttrs) HasIPv6() bool { return l.hasInet6(Value{"disable_ipv6", "0"}) }
+
+// hasInet6 tells whether the interface has a value below net/ipv6/conf, as far as it tells (DEVCONF_… in linux/ipv6.h). One that
+// forwards believes no router whose accept_ra is 1, and no redirect: 0 would change nothing. Without IPv6 there is
+// nobody to believe.
+func (l *LinkAttrs) hasInet6(v Value) bool {
+	index, told := map[string]int{"accept_ra": 3, "accept_redirects": 4, "accept_ra_defrtr": 17, "disable_ipv6": 26}[v.Key]
+	unbelieving := v.Value == "0" && (v.Key == "accept_ra" || v.Key == "accept_redirects")
+	if len(l.inet6Conf) == 0 {
+		return unbelieving
+	}
+	if !told || index >= len(l.inet6Conf) {
+		return false
+	}
+	got, forwards := l.inet6Conf[index], l.inet6Conf[0] != 0
+	return strconv.Itoa(int(got)) == v.Value || unbelieving && forwards && got == 1
 }
 
 func addrGenMode(mode byte) string {

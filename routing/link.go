@@ -44,9 +44,8 @@ type LinkAttrs struct {
 	// without IPv6.
 	AddrGenMode string
 
-	IPv6 bool // it has IPv6, and that is not switched off
-
-	inetConf []int32 // net/ipv4/conf of the interface, by IPV4_DEVCONF number less 1
+	inetConf  []int32 // net/ipv4/conf of the interface, by IPV4_DEVCONF number less 1
+	inet6Conf []int32 // net/ipv6/conf of the interface, by DEVCONF number; none without IPv6
 }
 
 // ErrNoLink says that an interface does not exist. (Its text avoids the words "not found", which

@@ -22,8 +22,8 @@ type Sysctls struct {
 	NS     *Namespace
 	Dir    string // with slashes, since interface names may hold dots: net/ipv4/conf/eth0.100
 	Values []Value
-	// Dev is the interface that a Dir below net/ipv6/conf is about. Then Apply asks it first whether IPv6 is on, in place
-	// of a file (see openSysctl). Nil: the files tell.
+	// Dev is the interface that a Dir below net/ipv6/conf is about. It is asked first, and files are looked up (see
+	// openSysctl) only where it has another value or does not tell. Nil: the files tell.
 	Dev *Link
 	// Shared keeps Revert from writing back: others may rely on the values meanwhile.
 	Shared bool
@@ -52,13 +52,7 @@ func (s *Sysctls) String() string {
 // Apply writes the values where they differ, in order. The error is fs.ErrNotExist, in the sense of
 // errors.Is, when the kernel or the interface has no such key.
 func (s *Sysctls) Apply() error {
-	values := s.Values
-	if s.Dev != nil {
-		if attrs, err := s.Dev.Attrs(); err == nil && attrs.IPv6 {
-			values = slices.DeleteFunc(slices.Clone(values), func(v Value) bool { return v == Value{"disable_ipv6", "0"} })
-		}
-	}
-	return s.each(values, unix.O_RDWR, func(fd int, want Value) error {
+	return s.each(s.untold(), unix.O_RDWR, func(fd int, want Value) error {
 		got, err := readSysctl(fd)
 		if err != nil || got == want.Value {
 			return err
@@ -68,10 +62,22 @@ func (s *Sysctls) Apply() error {
 	})
 }
 
+// untold are the values of which the interface does not say that it has them.
+func (s *Sysctls) untold() []Value {
+	if s.Dev == nil {
+		return s.Values
+	}
+	attrs, err := s.Dev.Attrs()
+	if err != nil {
+		return s.Values
+	}
+	return slices.DeleteFunc(slices.Clone(s.Values), attrs.hasInet6)
+}
+
 // Verify tells which values the kernel has otherwise.
 func (s *Sysctls) Verify() error {
 	var diffs []error
-	err := s.each(s.Values, unix.O_RDONLY, func(fd int, want Value) error {
+	err := s.each(s.untold(), unix.O_RDONLY, func(fd int, want Value) error {
 		got, err := readSysctl(fd)
 		if err == nil && got != want.Value {
 			diffs = append(diffs, fmt.Errorf("sysctl %s/%s is %s, not %s", s.Dir, want.Key, got, want.Value))

@@ -97,3 +97,12 @@ func TestRoutesOfOthers(t *testing.T) {
 	w.Del(t, n)
 	Same(t, "static routes", before, w.Sh(t, "pod ip route show proto static; pod ip -6 route show proto static"))
 }
+
+// TestNoRouterForNode: IPv6 that is switched on at the overlay's peer does not make the node take the pod for its router.
+func TestNoRouterForNode(t *testing.T) {
+	n := Net1(Dual)
+	w := ptpOf(Only4).New(t, Dual, "sysctl -qw net/ipv6/conf/vethptp0/disable_ipv6=1 net/ipv6/conf/all/forwarding=0", n)
+	w.Add(t, n)
+	w.NoRouterForNode(t, "eth0")
+	w.Check(t, n)
+}

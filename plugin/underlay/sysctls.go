@@ -50,13 +50,7 @@ func PodSysctls(p *plugin.Plan, wire, by *routing.Link, filter RPFilter, v6 bool
 		&routing.InetConf{Dev: wire, Values: routing.Values(filter.assignment, "forwarding=0")},
 		&routing.InetConf{Dev: by, Values: routing.Values(append([]string{filter.assignment, "src_valid_mark=1"}, more...)...)},
 	)
-	if v6 {
-		EnableIPv6(p, wire)
-		EnableIPv6(p, by, more...)
+	if v6 { // which runtimes and overlays without it switch off
+		p.Add(routing.Inet6Conf(wire, "disable_ipv6=0"), routing.Inet6Conf(by, append([]string{"disable_ipv6=0"}, more...)...))
 	}
-}
-
-// EnableIPv6 lets an interface have IPv6, which runtimes and overlays without it switch off.
-func EnableIPv6(p *plugin.Plan, link *routing.Link, more ...string) {
-	p.Add(routing.Inet6Conf(link, append([]string{"disable_ipv6=0"}, more...)...))
 }

@@ -332,3 +332,10 @@ func TestPlanIsAScript(t *testing.T) {
 		}
 	}
 }
+
+// TestNoRouterForNode: the node does not take the pod for its router.
+func TestNoRouterForNode(t *testing.T) {
+	w := newWorld(t, Only4, "")
+	w.add(t, w.config())
+	w.NoRouterForNode(t, "veth0")
+}

@@ -99,3 +99,12 @@ func TestNoRouter(t *testing.T) {
 func TestPlanIsAScript(t *testing.T) {
 	subject.PlanIsAScript(t, func(script string) string { return script }, "veth_link_address", "169.254.100.1")
 }
+
+// TestNoRouterForNode: the node does not take the pod for its router.
+func TestNoRouterForNode(t *testing.T) {
+	n := Eth0(Only4)
+	w := subject.New(t, Only4, "", n)
+	w.Add(t, n)
+	w.NoRouterForNode(t, "veth0")
+	w.Check(t, n)
+}

@@ -28,6 +28,7 @@ type attachment struct {
 	overlayMAC net.HardwareAddr
 	peer       *routing.Link // its other end, on the node; nil without host_route
 	peerMAC    net.HardwareAddr
+	peerOff    bool     // IPv6 is switched off there
 	others     []string // attached before, in order
 	firewall   firewall.Firewall
 
@@ -102,7 +103,7 @@ func (a *attachment) lookAtOverlay(*plugin.Request) error {
 	host, err := a.node.LinkAt(end.Peer)
 	switch {
 	case end.Kind == "veth" && err == nil && host.Kind == "veth" && host.Peer == end.Index:
-		a.peer, a.peerMAC = a.node.Link(host.Name), host.MAC
+		a.peer, a.peerMAC, a.peerOff = a.node.Link(host.Name), host.MAC, !host.HasIPv6()
 	case err == nil || end.Kind != "veth" || errors.Is(err, routing.ErrNoLink):
 		bad.Problem, bad.Accepted = "it is no veth with its other end on the node", "one that is, or host_route false"
 		return bad

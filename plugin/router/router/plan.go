@@ -51,8 +51,8 @@ func (a *attachment) names(p *plugin.Plan) {
 // that runs out of descriptors between the two, those of the pod could not be undone.
 func (a *attachment) sysctls(p *plugin.Plan) {
 	a.rpFilter.OfNode(p, a.node)
-	if a.peer != nil && a.has(true) {
-		underlay.EnableIPv6(p, a.peer)
+	if a.peerOff && a.has(true) {
+		p.Add(plugin.Unbelieving(a.peer, true))
 	}
 	underlay.PodSysctls(p, a.wire.Link, a.overlay, a.rpFilter, a.has(true))
 }

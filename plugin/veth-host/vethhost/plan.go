@@ -44,6 +44,7 @@ func (a *attachment) plan() *plugin.Plan {
 	// The node, for this pod. Both ends come up before anything is routed over them.
 	p.Add(
 		&routing.Veth{Host: a.hostEnd, Peer: a.podEnd, PeerMAC: a.podMAC, MTU: a.mtu, Owner: a.owner},
+		plugin.Unbelieving(a.hostEnd, a.family(true) != nil),
 		&routing.LinkUp{Link: a.hostEnd, Alias: a.owner.Alias},
 		&routing.LinkUp{Link: a.podEnd},
 	)
@@ -116,9 +117,6 @@ func (a *attachment) jump(p *plugin.Plan, f *family) {
 func (a *attachment) nodeSysctls(p *plugin.Plan) {
 	if a.family(false) != nil {
 		p.Add(&routing.InetConf{Dev: a.hostEnd, Values: routing.Values("src_valid_mark=1", "forwarding=1")})
-	}
-	if a.family(true) != nil {
-		p.Add(routing.Inet6Conf(a.hostEnd, "disable_ipv6=0"))
 	}
 }
 

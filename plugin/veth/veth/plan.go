@@ -33,13 +33,11 @@ func (a *attachment) setupVeth(p *plugin.Plan) {
 	}
 	p.Add(
 		&routing.AltName{Link: a.hostEnd, Name: a.user.altname()},
+		plugin.Unbelieving(a.hostEnd, a.has(true)),
 		&routing.LinkUp{Link: a.hostEnd, Alias: a.owner.Alias},
 		&routing.LinkUp{Link: a.podEnd},
 		&routing.InetConf{Dev: a.hostEnd, Values: routing.Values(a.rpFilter.String(), "forwarding=1", "send_redirects=0")},
 	)
-	if a.has(true) {
-		underlay.EnableIPv6(p, a.hostEnd)
-	}
 	underlay.PodSysctls(p, a.eth, a.podEnd, a.rpFilter, a.has(true), "accept_redirects=0")
 	for _, addr := range a.config.VethLinkAddress {
 		p.Add(&routing.LinkAddress{Addr: addr, Dev: a.podEnd})
