@@ -8,8 +8,8 @@ import (
 )
 
 // detection is how long the kernel's duplicate address detection is waited for: by default it is over after a delay of up to
-// a second and another second (RFC 4862, 5.4).
-const detection = 2 * time.Second
+// a second and another second (RFC 4862, 5.4), and a moment more where much is going on.
+const detection = 2500 * time.Millisecond
 
 // Settled lists addresses once the kernel has ended its duplicate detection of them, or does not end it in time. The macvlan
 // plugin waits for it only where its IPAM plugin names a gateway; and a runtime that makes a new pod for each attempt would

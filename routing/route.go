@@ -30,6 +30,7 @@ type Route struct {
 	Dev    *Link
 	Src    netip.Addr // preferred source; not valid: the kernel chooses
 	Metric int        // 0: the kernel's default, 0 for IPv4 and 1024 for IPv6
+	MTU    int        // in bytes; 0: that of the interface
 	// Static has the route say that an administrator wanted it (proto static), not a program at boot.
 	Static bool
 	// Over are the routes that this one takes the place of, if it does: Revert puts them back.
@@ -70,6 +71,9 @@ func (r *Route) line(verb string) string {
 	}
 	if r.Metric != 0 {
 		fmt.Fprintf(&s, " metric %d", r.Metric)
+	}
+	if r.MTU != 0 {
+		fmt.Fprintf(&s, " mtu %d", r.MTU)
 	}
 	if r.Static {
 		s.WriteString(" proto static")
@@ -130,6 +134,11 @@ func (r *Route) message(table int) ([]nl.NetlinkRequestData, error) {
 	}
 	if r.Metric != 0 {
 		parts = append(parts, attr32(unix.RTA_PRIORITY, uint32(r.Metric)))
+	}
+	if r.MTU != 0 {
+		metrics := nl.NewRtAttr(unix.RTA_METRICS, nil)
+		metrics.AddRtAttr(unix.RTAX_MTU, nl.Uint32Attr(uint32(r.MTU)))
+		parts = append(parts, metrics)
 	}
 	return parts, nil
 }
@@ -199,7 +208,8 @@ func (r *Route) Verify() error {
 	found := false
 	err = r.Table.NS.dumpTable(familyOf(r.Dst.Addr()), id, func(got *dumped) {
 		found = found || got.dst == r.Dst && got.leavesBy(index) && got.via == r.Via &&
-			(got.src == r.Src || !r.Src.IsValid()) && (got.metric == r.Metric || r.Metric == 0)
+			(got.src == r.Src || !r.Src.IsValid()) && (got.metric == r.Metric || r.Metric == 0) &&
+			(int(got.options.mtu) == r.MTU || r.like != nil)
 	})
 	if err == nil && !found {
 		err = fmt.Errorf("route is missing: %s", r.line(""))
@@ -308,6 +318,14 @@ func (r *Route) IsDefault() bool { return r.Dst.Bits() == 0 }
 // HasGateway reports whether the route goes by a next hop.
 func (r *Route) HasGateway() bool {
 	return r.Via.IsValid() || r.like != nil && len(r.like.hops) > 0
+}
+
+// PathMTU is the MTU that a route which has been listed says, in bytes; 0 if it says none.
+func (r *Route) PathMTU() int {
+	if r.like == nil {
+		return r.MTU
+	}
+	return int(r.like.options.mtu)
 }
 
 // Connected reports whether the kernel has made the route, for an address of the interface.

@@ -98,10 +98,10 @@ func (s *Subject) BadWorld(t *testing.T, more ...WorldRow) {
 }
 
 // SlowAddress is a script that gives an interface of the pod fd20::54, as where nobody waits for the kernel's duplicate address
-// detection: it is over in a second or two.
+// detection: it is over in a second.
 func SlowAddress(name string) string {
 	conf := "net/ipv6/conf/" + name
-	return "pod sysctl -qw " + conf + "/accept_dad=1 " + conf + "/dad_transmits=1; pod ip addr add fd20::54/64 dev " + name
+	return "pod sysctl -qw " + conf + "/accept_dad=1 " + conf + "/dad_transmits=1 " + conf + "/router_solicitation_delay=0; pod ip addr add fd20::54/64 dev " + name
 }
 
 // Settles tests that ADD waits for the kernel's duplicate address detection.

@@ -106,3 +106,34 @@ func TestNoRouterForNode(t *testing.T) {
 	w.NoRouterForNode(t, "eth0")
 	w.Check(t, n)
 }
+
+// TestOverlayMTU: where the overlay's default route has an MTU of its own, as Cilium's, so have the ways to the node and to
+// what is behind it.
+func TestOverlayMTU(t *testing.T) {
+	nics := []*NIC{Net1(Dual), Net2(Dual)}
+	w := calico.New(t, Dual, `pod ip route replace default via 169.254.1.1 dev eth0 mtu 1450
+		pod ip -6 route del default; pod ip -6 route add default via fe80::ecee:eeff:feee:eeee dev eth0 mtu 1430`, nics...)
+	for _, n := range nics {
+		w.Add(t, n)
+		w.Check(t, n)
+		for to, mtu := range map[string]string{"10.10.20.152": "1450", "172.96.0.10": "1450", "10.244.9.9 from 10.244.1.5": "1450", "192.0.2.9 mark 0x1000": "1450", "fd20::152": "1430", "2001:4860:fd00::a": "1430"} {
+			if out := w.Sh(t, "pod ip route get "+to); !strings.Contains(out, " mtu "+mtu) || !strings.Contains(out, " dev eth0 ") {
+				t.Errorf("%s: %s", to, out)
+			}
+		}
+	}
+	if out := w.Sh(t, "pod ip route get 192.0.2.9"); strings.Contains(out, " mtu ") {
+		t.Error(out)
+	}
+}
+
+// TestNodeByTheOverlaysHop: the overlay has a route to the node's address by its own next hop.
+func TestNodeByTheOverlaysHop(t *testing.T) {
+	n := Net1(Only4)
+	w := calico.New(t, Only4, "pod ip route add 10.10.20.152 via 169.254.1.1 dev eth0", n)
+	w.Add(t, n)
+	w.Check(t, n)
+	if out := w.Sh(t, "pod ip route get 10.10.20.152; pod ip route get 172.96.0.10; pod ip route get 10.10.30.152"); strings.Count(out, "via 169.254.1.1 dev eth0") != 3 {
+		t.Error(out)
+	}
+}

@@ -36,6 +36,7 @@ type Family struct {
 
 	// Of router, whose way to the node is another plugin's interface:
 	Gateway netip.Addr   // the next hop, where the node's addresses are no neighbours; not valid: they are
+	MTU     int          // of the routes to and by the node, where that plugin says one of its own; 0: the interface's
 	Known   []netip.Addr // addresses of the node to which the interface has a route by itself
 	There   bool         // an earlier attachment has made the routes, as a rule
 	Static  bool         // routes say proto static, by which they are told from that plugin's
@@ -73,7 +74,7 @@ func (f *Family) Neighbours(p *plugin.Plan, by *routing.Link, mac []byte, there 
 func (f *Family) NodeRoutes(p *plugin.Plan, table *routing.Table, by *routing.Link) {
 	for _, addr := range f.Nodes {
 		if !slices.Contains(f.Known, addr) {
-			p.Add(&routing.Route{Table: table, Dst: routing.Single(addr), Via: f.Gateway, Dev: by, Src: f.Source(), Static: f.Static, There: f.There})
+			p.Add(&routing.Route{Table: table, Dst: routing.Single(addr), Via: f.Gateway, Dev: by, Src: f.Source(), MTU: f.MTU, Static: f.Static, There: f.There})
 		}
 	}
 }
@@ -82,7 +83,7 @@ func (f *Family) NodeRoutes(p *plugin.Plan, table *routing.Table, by *routing.Li
 // would need a neighbour of its own.
 func (f *Family) HijackRoutes(p *plugin.Plan, table *routing.Table, by *routing.Link) {
 	for _, dst := range f.Hijack {
-		p.Add(&routing.Route{Table: table, Dst: dst, Via: f.hop(), Dev: by, Src: f.Source(), Static: f.Static, There: f.There})
+		p.Add(&routing.Route{Table: table, Dst: dst, Via: f.hop(), Dev: by, Src: f.Source(), MTU: f.MTU, Static: f.Static, There: f.There})
 	}
 }
 
@@ -90,7 +91,7 @@ func (f *Family) HijackRoutes(p *plugin.Plan, table *routing.Table, by *routing.
 func (f *Family) Reply(p *plugin.Plan, pod *routing.Namespace, by *routing.Link) {
 	rule := ReplyRule(pod, f.V6)
 	rule.Shared = f.There // with the earlier attachment
-	p.Add(&routing.Route{Table: pod.Table(TableReply), Dst: routing.All(f.V6), Via: f.hop(), Dev: by, There: f.There}, rule)
+	p.Add(&routing.Route{Table: pod.Table(TableReply), Dst: routing.All(f.V6), Via: f.hop(), Dev: by, MTU: f.MTU, There: f.There}, rule)
 }
 
 // ReplyRule sends what has the mark to the table for answers. The mark is asked for only where a packet begins or ends

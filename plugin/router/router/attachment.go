@@ -237,13 +237,20 @@ func (a *attachment) lookAtRoutes(r *plugin.Request) error {
 	return nil
 }
 
-// lookAtOverlayRoutes finds what leaves by the overlay in main, and the overlay's own next hop.
+// lookAtOverlayRoutes finds what leaves by the overlay in main; and of the overlay's own routes the MTU, which may be less than
+// the interface's, and the next hop, where the node itself is none.
 func (a *attachment) lookAtOverlayRoutes(f *family, byOverlay, byWire []*routing.Route) {
 	o := &f.overlay
 	for _, route := range byOverlay {
-		hop := route.IsDefault() && route.Copied() && !route.InTable(underlay.TableReply) && route.Dst.Addr().Is6() == f.V6
-		if hop && !a.config.HostRoute && !o.Gateway.IsValid() {
+		if route.Dst.Addr().Is6() != f.V6 || !route.Copied() || route.InTable(underlay.TableReply) {
+			continue
+		}
+		byHop := route.IsDefault() && !a.config.HostRoute || route.InMain() && route.Dst == routing.Single(f.Node())
+		if byHop && !o.Gateway.IsValid() {
 			o.Gateway = route.Via
+		}
+		if route.IsDefault() {
+			o.MTU = max(o.MTU, route.PathMTU())
 		}
 	}
 	a.hijack(o, byOverlay, byWire)

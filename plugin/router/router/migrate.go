@@ -66,7 +66,7 @@ func (a *attachment) move(r *plugin.Request, link *routing.Link) error {
 	m := &moved{link: link}
 	var addrs []netip.Addr
 	for _, f := range a.families {
-		of := &underlay.Family{V6: f.V6, Nodes: f.Nodes, Pods: underlay.OfFamily(f.V6, usable), Gateway: f.overlay.Gateway, Static: true}
+		of := &underlay.Family{V6: f.V6, Nodes: f.Nodes, Pods: underlay.OfFamily(f.V6, usable), Gateway: f.overlay.Gateway, MTU: f.overlay.MTU, Static: true}
 		if len(of.Pods) > 0 {
 			addrs = append(addrs, of.Pods...)
 			m.families = append(m.families, of)
