@@ -91,7 +91,7 @@ func mix(x uint64) uint64 {
 // Unbelieving keeps the node from taking what is in a pod for its router, by an interface towards the pod: router
 // advertisements would give it addresses and a default route (CVE-2020-10749). on has IPv6 switched on, after that.
 func Unbelieving(hostEnd *routing.Link, on bool) Change {
-	values := []string{"accept_ra=0", "accept_redirects=0"}
+	values := []string{"accept_ra=0"}
 	if on {
 		values = append(values, "disable_ipv6=0")
 	}

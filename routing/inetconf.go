@@ -20,6 +20,8 @@ type InetConf struct {
 	Values []Value
 	// Shared keeps Revert from writing back: others may rely on the values meanwhile.
 	Shared bool
+	// Once keeps Verify from looking: others may have changed them, as they may.
+	Once bool
 
 	before []Value // of those that Apply changed
 }
@@ -63,6 +65,9 @@ func (c *InetConf) Apply() error {
 
 // Verify tells which values the kernel has otherwise.
 func (c *InetConf) Verify() error {
+	if c.Once {
+		return nil
+	}
 	differ, err := c.differences()
 	errs := []error{err}
 	for _, d := range differ {
@@ -168,20 +173,16 @@ func numbers(b []byte) (all []int32) {
 // HasIPv6 tells whether the interface has IPv6, and that is not switched off.
 func (l *LinkAttrs) HasIPv6() bool { return l.hasInet6(Value{"disable_ipv6", "0"}) }
 
-// hasInet6 tells whether the interface has a value below net/ipv6/conf, as far as it tells (DEVCONF_… in linux/ipv6.h). One that
-// forwards believes no router whose accept_ra is 1, and no redirect: 0 would change nothing. Without IPv6 there is
-// nobody to believe.
+// hasInet6 tells whether the interface has a value below net/ipv6/conf, as far as it tells (DEVCONF_… in linux/ipv6.h). Where it
+// forwards, accept_ra 1 is as good as 0; and without IPv6 there are no router advertisements.
 func (l *LinkAttrs) hasInet6(v Value) bool {
+	noRouters := v == Value{"accept_ra", "0"}
 	index, told := map[string]int{"accept_ra": 3, "accept_redirects": 4, "accept_ra_defrtr": 17, "disable_ipv6": 26}[v.Key]
-	unbelieving := v.Value == "0" && (v.Key == "accept_ra" || v.Key == "accept_redirects")
-	if len(l.inet6Conf) == 0 {
-		return unbelieving
-	}
 	if !told || index >= len(l.inet6Conf) {
-		return false
+		return noRouters && len(l.inet6Conf) == 0
 	}
 	got, forwards := l.inet6Conf[index], l.inet6Conf[0] != 0
-	return strconv.Itoa(int(got)) == v.Value || unbelieving && forwards && got == 1
+	return strconv.Itoa(int(got)) == v.Value || noRouters && forwards && got == 1
 }
 
 func addrGenMode(mode byte) string {

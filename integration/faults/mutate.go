@@ -181,7 +181,10 @@ func (b *breaker) sysctls(assignments []string) {
 	for _, a := range assignments {
 		key, value, _ := strings.Cut(a, "=")
 		other := map[string]string{"0": "1"}[value]
-		if other == "" {
+		switch {
+		case strings.HasSuffix(key, "/accept_ra"):
+			other = "2" // 1 is the same where IPv6 is forwarded
+		case other == "":
 			other = "0"
 		}
 		b.add(key, "sysctl -qw "+key+"="+other, "sysctl "+key+" is "+other+", not "+value)

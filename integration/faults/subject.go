@@ -113,7 +113,8 @@ func vethOnly(firewall, variant string) Subject {
 				config["mac_prefix"], config["veth_link_address"] = "0a:1b", []any{"169.254.7.7", "fe80::7"}
 			}},
 		},
-		Another: func(map[string]any) {},
+		Unmissed: regexp.MustCompile(`/forwarding=0$`), // what the pod may turn on
+		Another:  func(map[string]any) {},
 		LeftOut: map[string]string{
 			"TestTakenAway/the pod's rules on the node":                     "it has none",
 			"TestTakenAway/all rules, as a restart of systemd-networkd may": "it has none on the node",
@@ -156,7 +157,7 @@ func routerOnly(firewall, variant string) Subject {
 		Variants: []Variant{
 			{"with a hardware address of its own", func(config map[string]any) { config["mac_prefix"] = "0a:1b" }},
 		},
-		Unmissed: regexp.MustCompile(` default via \S+ dev eth0 .*table 200`), // the overlay's own default route
+		Unmissed: regexp.MustCompile(` default via \S+ dev eth0 .*table 200|/forwarding=0$`), // the overlay's own default route; what the pod may turn on
 		Another:  func(map[string]any) {},
 		TakenAway: map[string]string{
 			"the shared rule":                         "ip rule del pref 1000; ip -6 rule del pref 1000",

@@ -47,7 +47,8 @@ func (r RPFilter) OfNode(p *plugin.Plan, node *routing.Namespace) {
 func PodSysctls(p *plugin.Plan, wire, by *routing.Link, filter RPFilter, v6 bool, more ...string) {
 	p.Add(
 		&routing.Sysctls{NS: wire.NS, Dir: routing.V4Conf + "all", Values: routing.Values(filter.assignment)},
-		&routing.InetConf{Dev: wire, Values: routing.Values(filter.assignment, "forwarding=0")},
+		&routing.InetConf{Dev: wire, Values: routing.Values(filter.assignment)},
+		&routing.InetConf{Dev: wire, Values: routing.Values("forwarding=0"), Once: true},
 		&routing.InetConf{Dev: by, Values: routing.Values(append([]string{filter.assignment, "src_valid_mark=1"}, more...)...)},
 	)
 	if v6 { // which runtimes and overlays without it switch off

@@ -108,3 +108,12 @@ func TestNoRouterForNode(t *testing.T) {
 	w.NoRouterForNode(t, "veth0")
 	w.Check(t, n)
 }
+
+// TestForwardingIsThePods: a pod that turns forwarding on afterwards, as KubeVirt does, is no difference for CHECK.
+func TestForwardingIsThePods(t *testing.T) {
+	n := Eth0(Only4)
+	w := subject.New(t, Only4, "", n)
+	w.Add(t, n)
+	w.Sh(t, "pod sysctl -qw net/ipv4/conf/eth0/forwarding=1")
+	w.Check(t, n)
+}
