@@ -72,7 +72,8 @@ type Underlay struct {
 	// HostRoute (host_route, default true) makes the node reach the pod by the overlay. For router.
 	HostRoute bool
 
-	// RouteTableStart (route_table_start, default 200) is the pod's table for the routes of net1; net2 has the next.
+	// RouteTableStart (route_table_start, default 200) is the pod's first table for the routes that move: those of net1 with
+	// veth, of the overlay's interface with router; the next interface has the next.
 	RouteTableStart int
 
 	// Firewall (firewall, default auto) is the backend.
@@ -86,7 +87,7 @@ type Underlay struct {
 	MAC string
 }
 
-// RPFilter is rp_filter: the value of the pod's interfaces and of our own host end.
+// RPFilter is rp_filter: the value of the pod's interfaces and, with veth, of the host end.
 type RPFilter struct {
 	SetHost bool // set_host, default false: of the node's interfaces too
 	Value   int  // value, default 2: 0, 1 or 2 as in net.ipv4.conf.*.rp_filter

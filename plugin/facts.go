@@ -21,8 +21,8 @@ type Facts struct {
 	HostEnd, PodEnd *routing.Link
 
 	Oddities []Oddity // that are no difference from the plan
-	Tables   []int    // of the node, that pods share
-	Names    []string // further names of HostEnd, as planned
+	Tables   []int    // of the node, that pods share; router's only
+	Names    []string // further names of HostEnd, as planned; router's only
 }
 
 // An Oddity is something about which one cannot tell by a plan alone that it is not as it should be.

@@ -33,15 +33,14 @@ type Route struct {
 	MTU    int        // in bytes; 0: that of the interface
 	// Static has the route say that an administrator wanted it (proto static), not a program at boot.
 	Static bool
+	// There says that an earlier change has made it, as a rule: a look comes first, so that Revert leaves it there.
+	There bool
 	// Over are the routes that this one takes the place of, if it does: Revert puts them back.
 	Over []*Route
 
 	// like is the route that this one is a copy of, with what the fields above do not hold: several
 	// next hops, metrics, the protocol.
 	like *dumped
-
-	// There says that an earlier change has made it, as a rule: a look comes first, so that Revert leaves it there.
-	There bool
 
 	added bool
 }

@@ -80,7 +80,7 @@ printf '%s\n' $modules >"$out/modules"
 } >"$out/command"
 
 status=0
-VM_SECONDS=${VM_SECONDS-900} "integration/vm/$machine.sh" "$sys" "$out" >"$log" || status=$?
+VM_SECONDS=${VM_SECONDS-1800} "integration/vm/$machine.sh" "$sys" "$out" >"$log" || status=$?
 count() { grep -cE "^ *--- $1: " "$log" || true; }
 echo "vm: $(count PASS) passed, $(count FAIL) failed, $(count SKIP) skipped in $(($(date +%s) - start)) s: integration.test in $machine"
 if [ $status = 0 ] && [ "$(count SKIP)" = 0 ] && [ "$(count PASS)" != 0 ]; then
