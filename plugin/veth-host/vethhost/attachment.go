@@ -35,7 +35,7 @@ type attachment struct {
 	nodeAddrs []netip.Addr      // of hostInterface, best first
 	podAddrs  []routing.Address // of the pod's interface, best first
 	families  []*family         // those that both of them have
-	wired     bool              // an earlier ADD, of another configuration perhaps, has made the rules of wire
+	wired     bool              // an earlier ADD, of another configuration perhaps, has made the rules of byWire
 
 	forceForwarding bool // the kernel has net.ipv6.conf.*.force_forwarding
 }

@@ -80,7 +80,7 @@ func (a *attachment) plan() *plugin.Plan {
 		a.podRule(&p, f, routing.Rule{Pref: prefMark, Mark: wire, Mask: wire})
 		a.podRule(&p, f, routing.Rule{Pref: prefNode, Mark: node, Mask: node})
 		a.podRule(&p, f, routing.Rule{Pref: prefPod, Iif: a.podEnd.Name})
-		a.wire(&p, f)
+		a.byWire(&p, f)
 	}
 	p.Add(a.firewall.Pod(a.pod, a.podRules()))
 
@@ -150,10 +150,10 @@ func (a *attachment) podSysctls(p *plugin.Plan) {
 	}
 }
 
-// wire sends what the pod opens to the outside by its own interface, where nobody masquerades it and
+// byWire sends what the pod opens to the outside by its own interface, where nobody masquerades it and
 // there is a gateway. It needs to know the Services by their addresses; where it does not, the node's
 // firewall hands such packets back to the pod. `ip route` shows the same in all cases.
-func (a *attachment) wire(p *plugin.Plan, f *family) {
+func (a *attachment) byWire(p *plugin.Plan, f *family) {
 	if a.config.IPMasq || !f.gateway || len(f.services) == 0 {
 		if a.wired { // by an ADD before the configuration changed
 			noRules(p, a.pod, f.v6, prefWireMain, prefWireNode, prefWire)

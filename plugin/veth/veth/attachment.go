@@ -24,7 +24,6 @@ type attachment struct {
 	user    user
 
 	node, pod       *routing.Namespace
-	eth             *routing.Link // the pod's interface on the wire
 	hostEnd, podEnd *routing.Link // the veth pair
 	hostMAC, podMAC net.HardwareAddr
 	mtu             int
@@ -68,7 +67,6 @@ func look(r *plugin.Request) (*attachment, error) {
 	if a.wire, err = underlay.LookAtWire(r, config); err != nil || underlay.OnlyMAC(config) {
 		return a, err
 	}
-	a.eth = a.wire.Link
 	for _, look := range []func(*plugin.Request) error{a.lookAtPair, a.lookAtNode, a.lookAtRoutes} {
 		if err := look(r); err != nil {
 			return nil, err
@@ -83,7 +81,7 @@ func look(r *plugin.Request) (*attachment, error) {
 // lookAtPair finds the pair that the pod has from an earlier attachment, or makes sure that the name of its end is
 // free.
 func (a *attachment) lookAtPair(r *plugin.Request) error {
-	eth, err := a.eth.Attrs()
+	eth, err := a.wire.Link.Attrs()
 	if err != nil {
 		return err
 	}
@@ -114,7 +112,7 @@ func (a *attachment) lookAtPair(r *plugin.Request) error {
 		a.before = append(a.before, u.ifName)
 	}
 	a.first = host.Alias == a.owner.Alias || !isOwner(host.Alias) && !slices.ContainsFunc(a.before, func(other string) bool {
-		return underlay.Before(other, a.eth.Name)
+		return underlay.Before(other, a.wire.Link.Name)
 	})
 	// A pair of another MTU would be made anew, and that of other users goes with it. CHECK does not mind that a later
 	// plugin has given the pod's interface another.
@@ -147,10 +145,10 @@ func (a *attachment) lookAtNode(*plugin.Request) (err error) {
 		}
 	}
 	if a.first && len(a.families) == 0 {
-		return underlay.ErrNoFamily(a.eth.Name)
+		return underlay.ErrNoFamily(a.wire.Link.Name)
 	}
 	if a.first && a.has(true) && a.mtu < minIPv6MTU {
-		return plugin.Errorf(plugin.CodeConfig, "prevResult.interfaces: %s has an IPv6 address and an MTU of %d; accepted: %d or more", a.eth.Name, a.mtu, minIPv6MTU)
+		return plugin.Errorf(plugin.CodeConfig, "prevResult.interfaces: %s has an IPv6 address and an MTU of %d; accepted: %d or more", a.wire.Link.Name, a.mtu, minIPv6MTU)
 	}
 	a.rpFilter, err = underlay.LookAtRPFilter(a.node, a.config.RPFilter)
 	return err
@@ -161,16 +159,16 @@ const minIPv6MTU = 1280
 
 // lookAtRoutes tells which routes the pod's tables get, and which leave the main one.
 func (a *attachment) lookAtRoutes(r *plugin.Request) error {
-	routes, err := a.pod.Routes(a.eth)
+	routes, err := a.pod.Routes(a.wire.Link)
 	if err != nil {
 		return fmt.Errorf("look at the pod: %w", err)
 	}
 	if !a.first {
-		if a.own, err = underlay.OwnTable(a.pod, a.config.RouteTableStart, a.eth, a.podEnd, a.all()); err != nil {
+		if a.own, err = underlay.OwnTable(a.pod, a.config.RouteTableStart, a.wire.Link, a.podEnd, a.all()); err != nil {
 			return fmt.Errorf("look at the pod: %w", err)
 		}
 	}
-	index, err := a.eth.Index()
+	index, err := a.wire.Link.Index()
 	if err != nil {
 		return err
 	}
@@ -182,7 +180,7 @@ func (a *attachment) lookAtRoutes(r *plugin.Request) error {
 		if a.first {
 			continue
 		}
-		if err := f.Sort(routes, a.own, a.eth, r.Gateway(f.V6)); err != nil {
+		if err := f.Sort(routes, a.own, a.wire.Link, r.Gateway(f.V6)); err != nil {
 			return err
 		}
 		// Without another default route the interface's own is all that the pod has in the family.
@@ -205,7 +203,7 @@ func (a *attachment) all() (addrs []netip.Addr) {
 
 // moves reports whether the routes of a later interface move to its own table.
 func (a *attachment) moves() bool {
-	return !a.first && underlay.Moves(a.config.MigrateRoute, a.eth.Name, a.before)
+	return !a.first && underlay.Moves(a.config.MigrateRoute, a.wire.Link.Name, a.before)
 }
 
 // ownsMain tells whether the main table's routes by veth0 are to be this interface's: those of the first interface that

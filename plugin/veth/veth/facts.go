@@ -48,7 +48,7 @@ func (a *attachment) ways(f *family) []plugin.Way {
 	})
 	if a.moves() && slices.ContainsFunc(f.Routes, (*routing.Route).IsDefault) {
 		ways = append(ways, plugin.Way{
-			Name: "from the interface's address to the wire", NS: a.pod, Query: routing.Query{To: outside, From: f.Source()}, Dev: a.eth.Name,
+			Name: "from the interface's address to the wire", NS: a.pod, Query: routing.Query{To: outside, From: f.Source()}, Dev: a.wire.Link.Name,
 		})
 	}
 	return ways

@@ -38,7 +38,7 @@ func (a *attachment) setupVeth(p *plugin.Plan) {
 		&routing.LinkUp{Link: a.podEnd},
 		&routing.InetConf{Dev: a.hostEnd, Values: routing.Values(a.rpFilter.String(), "forwarding=1", "send_redirects=0")},
 	)
-	underlay.PodSysctls(p, a.eth, a.podEnd, a.rpFilter, a.has(true), "accept_redirects=0")
+	underlay.PodSysctls(p, a.wire.Link, a.podEnd, a.rpFilter, a.has(true), "accept_redirects=0")
 	for _, addr := range a.config.VethLinkAddress {
 		p.Add(&routing.LinkAddress{Addr: addr, Dev: a.podEnd})
 	}
@@ -85,6 +85,6 @@ func (a *attachment) migrateRoute(p *plugin.Plan) {
 		if f.main {
 			f.HijackRoutes(p, a.pod.Table(routing.MainTable), a.podEnd)
 		}
-		f.Forsake(p, a.eth)
+		f.Forsake(p, a.wire.Link)
 	}
 }
