@@ -8,7 +8,7 @@ import (
 
 func TestCheck(t *testing.T) {
 	ptp.CheckFinds(t, []CheckRow{
-		Taken("the mark of the interface", "pod ip link property del dev net1 altname router.net1", "interface net1 has no altname router.net1"),
+		Taken("the mark of the interface", "pod ip link show net1 | grep -o 'router\\..*' | xargs nsenter --net=$POD ip link property del dev net1 altname", "interface net1 has no altname router.pod."),
 		Taken("the name on the node", "ip link show vethptp0 | grep -o 'router\\..*' | xargs ip link property del dev vethptp0 altname", "interface vethptp0 has no altname router."),
 		Taken("the host route", "ip route del 10.10.30.53 table 500", "route is missing: ip route  10.10.30.53 dev vethptp0 scope link src 10.10.30.152 table 500"),
 		Taken("the IPv6 host route", "ip -6 route del fd30::53 table 500", "route is missing: ip -6 route  fd30::53 dev vethptp0 src fd30::152 table 500"),

@@ -29,6 +29,7 @@ type attachment struct {
 	peer       *routing.Link // its other end, on the node; nil without host_route
 	peerMAC    net.HardwareAddr
 	others     []string // attached before, in order
+	stale      []string // further names that an earlier attachment has left on the new interface: a VF outlives its pod
 	firewall   firewall.Firewall
 
 	families []*family // those that the new interface and the node have
@@ -94,7 +95,9 @@ func (a *attachment) lookAtOverlay(*plugin.Request) error {
 	for _, l := range links {
 		if l.Name != a.IfName {
 			a.others = append(a.others, l.Name)
+			continue
 		}
+		a.stale = slices.DeleteFunc(podNames(l), func(name string) bool { return name == podName(hostName(a.Attachment)) })
 	}
 	if !a.config.HostRoute {
 		return nil

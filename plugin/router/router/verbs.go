@@ -59,6 +59,11 @@ func gc(r *plugin.Request) (*plugin.Plan, error) {
 				leaveNode(p, r.Node, l, name)
 			}
 		}
+		for _, use := range InPod(l, []plugin.Attachment{{Network: r.Network}}) {
+			if use.Network == r.Network && !slices.Contains(keep, use.Name) {
+				p.Add(&routing.NoAltName{AltName: &routing.AltName{Link: r.Node.Link(l.Name), Name: podName(use.Name)}})
+			}
+		}
 	}
 	return p, nil
 }
