@@ -51,3 +51,7 @@ func TestNoRouter(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestIPTablesTakenAway(t *testing.T) { ptp.IPTablesTakenAway(t) }
+
+func TestAtOnceInOnePod(t *testing.T) { ptp.AtOnceInOnePod(t) }
