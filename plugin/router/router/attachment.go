@@ -154,14 +154,16 @@ func (a *attachment) lookAtNode(r *plugin.Request) error {
 }
 
 // lookAtRules tells which of the node's rules for the routes to pods are somebody else's, and refuses a table of others: with the
-// rule that no pod has brought yet, all packets of the node would take their default route. Once the rule is there, nobody is
-// asked any more.
+// rule that no pod has brought yet, all packets of the node would take their default route. Once the rule of a family is
+// there, nobody is asked any more.
 func (a *attachment) lookAtRules(rules []routing.ListedRule, verb string) error {
 	there := func(r routing.ListedRule) bool { return r.Pref == prefHost && looksUp(r, a.config.HostRuleTable) }
+	brings := map[bool]bool{} // the rule, by family
 	for _, f := range a.families {
+		brings[f.V6] = !slices.ContainsFunc(rules, func(r routing.ListedRule) bool { return there(r) && r.V6 == f.V6 })
 		f.ruled = slices.ContainsFunc(rules, func(r routing.ListedRule) bool { return there(r) && r.V6 == f.V6 && !r.Kernel() })
 	}
-	if a.peer == nil || verb == "CHECK" || slices.ContainsFunc(rules, there) {
+	if a.peer == nil || verb == "CHECK" || !brings[false] && !brings[true] {
 		return nil
 	}
 	routes, err := a.node.RoutesIn(a.config.HostRuleTable)
@@ -169,7 +171,7 @@ func (a *attachment) lookAtRules(rules []routing.ListedRule, verb string) error 
 		return fmt.Errorf("look at the node: %w", err)
 	}
 	for _, r := range routes {
-		if !r.Dst.IsSingleIP() {
+		if brings[r.Dst.Addr().Is6()] && !r.Dst.IsSingleIP() {
 			return &conflist.KeyError{
 				Key: "host_rule_table", Value: fmt.Sprint(a.config.HostRuleTable), Problem: "it has a route of others: " + r.String(),
 				Accepted: "a table that is nobody's",
