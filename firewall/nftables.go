@@ -316,6 +316,11 @@ func (nftBackend) probe(ns Namespace, set func(Namespace) Change) error {
 	if slices.ContainsFunc(tables, ours) {
 		return nil
 	}
+	return try(set)
+}
+
+// try makes a table in a namespace of its own.
+func try(set func(Namespace) Change) error {
 	if err := inScratch(set); err != nil {
 		return fmt.Errorf("%w: make a table: %w", ErrUnavailable, err)
 	}

@@ -1,9 +1,15 @@
 package main
 
 import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 
-	. "underlay-cni/plugin/plugintest" //nolint:revive // the words of the tests
+	. "underlay-cni/integration/nettest" //nolint:revive // the words of the tests
+	. "underlay-cni/plugin/plugintest"   //nolint:revive // the words of the tests
 )
 
 func TestCheck(t *testing.T) {
@@ -35,6 +41,32 @@ func TestCheckBeforeAdd(t *testing.T) { ptp.CheckBeforeAdd(t) }
 
 func TestStatus(t *testing.T) {
 	ptp.Status(t, StatusRow{Name: "a bad table", Pairs: []any{"host_rule_table", 0}, Code: 7, Msg: "host_rule_table: 0: out of range"})
+}
+
+// TestStatusOfReplies: STATUS asks for the rules that ADD writes, which are in pods: a node that cannot translate addresses will
+// do, one that cannot mark packets will not.
+func TestStatusOfReplies(t *testing.T) {
+	for table, code := range map[string]uint{"nat": 0, "filter": 0, "mangle": 50} {
+		t.Run(table, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			for _, program := range []string{"iptables-restore", "ip6tables-restore"} {
+				real, err := exec.LookPath(program)
+				Must(t, err)
+				script := fmt.Sprintf("#!/bin/sh\nin=$(cat)\ncase $in in *'*%s'*) echo line 1 failed >&2; exit 1;; esac\nprintf '%%s\\n' \"$in\" | exec %s \"$@\"\n", table, real)
+				Must(t, os.WriteFile(filepath.Join(dir, program), []byte(script), 0o700)) //nolint:gosec // a program
+			}
+			n := Net1(Dual)
+			w := ptp.New(t, Dual, "")
+			got := w.Verb(t, "STATUS", n, w.Request(n, "firewall", "iptables", "cniVersion", "1.1.0", "prevResult", LeaveOut),
+				"CNI_CONTAINERID=", "CNI_IFNAME=", "CNI_NETNS=", "PATH="+dir+":"+os.Getenv("PATH"))
+			if code == 0 {
+				got.Silent(t, "STATUS")
+			} else if f := got.Failed(t); f.Code != code || !strings.HasPrefix(f.Msg, "firewall: ") {
+				t.Errorf("got %+v", f)
+			}
+		})
+	}
 }
 
 // TestIPTables: in the pod only.

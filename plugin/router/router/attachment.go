@@ -270,8 +270,11 @@ func (a *attachment) hijack(f *underlay.Family, own, wire []*routing.Route) {
 }
 
 func (a *attachment) replies() firewall.Replies {
-	return firewall.Replies{
-		Owner: "router", By: a.overlay.Name, Mark: underlay.MarkReply, IPv4: a.has(false), IPv6: a.has(true),
-		There: len(a.others) > 0,
-	}
+	r := replies(a.overlay.Name, a.has(false), a.has(true))
+	r.There = len(a.others) > 0
+	return r
+}
+
+func replies(overlay string, v4, v6 bool) firewall.Replies {
+	return firewall.Replies{Owner: "router", By: overlay, Mark: underlay.MarkReply, IPv4: v4, IPv6: v6}
 }

@@ -75,7 +75,7 @@ func status(r *plugin.Request) error {
 	if err != nil {
 		return err
 	}
-	return underlay.Status(r.Node, config, func(nodes []netip.Addr) firewall.Services { // what a pod gets needs no more than this
-		return firewall.Services{Owner: "router", Network: r.Network, Group: plugin.Group(r.Network), Addr4: nodes[0]}
+	return underlay.Status(r.Node, config, func(fw firewall.Firewall, nodes []netip.Addr) error {
+		return fw.ProbeReplies(replies(config.OverlayInterface, slices.ContainsFunc(nodes, netip.Addr.Is4), slices.ContainsFunc(nodes, netip.Addr.Is6)))
 	})
 }
