@@ -51,10 +51,10 @@ func TestStatusOfReplies(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			for _, program := range []string{"iptables-restore", "ip6tables-restore"} {
-				real, err := exec.LookPath(program)
+				path, err := exec.LookPath(program)
 				Must(t, err)
-				script := fmt.Sprintf("#!/bin/sh\nin=$(cat)\ncase $in in *'*%s'*) echo line 1 failed >&2; exit 1;; esac\nprintf '%%s\\n' \"$in\" | exec %s \"$@\"\n", table, real)
-				Must(t, os.WriteFile(filepath.Join(dir, program), []byte(script), 0o700)) //nolint:gosec // a program
+				script := fmt.Sprintf("#!/bin/sh\nin=$(cat)\ncase $in in *'*%s'*) echo line 1 failed >&2; exit 1;; esac\nprintf '%%s\\n' \"$in\" | exec %s \"$@\"\n", table, path)
+				Must(t, os.WriteFile(filepath.Join(dir, program), []byte(script), 0o700))
 			}
 			n := Net1(Dual)
 			w := ptp.New(t, Dual, "")
