@@ -117,8 +117,11 @@ func (t *table) Apply() error {
 			if state, err := t.compare(c); err != nil || state == nil {
 				return err
 			}
-			if err := t.ours(c); err != nil {
+			switch foreign, err := t.foreign(c); {
+			case err != nil:
 				return err
+			case foreign:
+				return fmt.Errorf("table inet %s: it is somebody else's: no rule of it is ours; accepted: none of that name, an empty one or ours", t.name)
 			}
 			tx.deleteTable(t.netlink())
 		}
@@ -140,17 +143,17 @@ func (t *table) Apply() error {
 	return fmt.Errorf("table inet %s: %w", t.name, ErrChanging)
 }
 
-// ours is an error if the table is somebody else's. It is ours if any rule has a digest, of whichever release, or one of our
+// foreign tells whether the table is somebody else's. It is ours if any rule has a digest, of whichever release, or one of our
 // comments, which is what a ruleset that was saved and restored has; or if it has no rules, and nothing else but chains
 // of ours.
-func (t *table) ours(c *conn) error {
+func (t *table) foreign(c *conn) (bool, error) {
 	rules, err := c.rules(t.netlink(), "")
 	if err != nil {
-		return fmt.Errorf("list table inet %s: %w", t.name, err)
+		return false, fmt.Errorf("list table inet %s: %w", t.name, err)
 	}
 	for _, chain := range rules {
 		if slices.ContainsFunc(chain, t.wroteRule) {
-			return nil
+			return false, nil
 		}
 	}
 	if len(rules) == 0 {
@@ -161,13 +164,11 @@ func (t *table) ours(c *conn) error {
 			}
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("look at table inet %s: %w", t.name, err)
+			return false, fmt.Errorf("look at table inet %s: %w", t.name, err)
 		}
-		if all <= 0 { // or it has gone meanwhile
-			return nil
-		}
+		return all > 0, nil // 0, too, if it has gone meanwhile
 	}
-	return fmt.Errorf("table inet %s: it is somebody else's: no rule of it is ours; accepted: none of that name, an empty one or ours", t.name)
+	return true, nil
 }
 
 // wroteRule tells whether a rule looks like one of this package.
