@@ -72,6 +72,8 @@ type Firewall interface {
 	Probe(ns Namespace, n Node) error
 	// ProbeServices is the same for a network of veth.
 	ProbeServices(ns Namespace, s Services) error
+	// ProbeReplies is the same for a pod of veth or router.
+	ProbeReplies(r Replies) error
 }
 
 // The names of the backends, as in the configuration.

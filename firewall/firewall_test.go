@@ -329,6 +329,73 @@ func TestSpoilt(t *testing.T) {
 	}
 }
 
+// TestForeignTable: a table of somebody else's that has our name stays as it is, and Apply says why; one that is ours, whoever
+// has written it, is healed.
+func TestForeignTable(t *testing.T) {
+	const foreign = ": it is somebody else's: no rule of it is ours; accepted: none of that name, an empty one or ours"
+	for _, test := range []struct {
+		name, script string // instead of TABLE
+		says         string
+	}{
+		{"a chain that drops", "nft 'table TABLE { chain mine { type filter hook forward priority 0; policy drop; }; }'", foreign},
+		{"a set", "nft 'table TABLE { set mine { type ipv4_addr; }; }'", foreign},
+		{"an object", "nft 'table TABLE { counter mine { }; }'", foreign},
+		{"a rule", "nft 'table TABLE { chain mine { counter; }; }'", foreign},
+		{"a rule in a chain of our name", "nft 'table TABLE { chain prerouting { counter comment \"mine\"; }; }'", foreign},
+		{"chains of ours and another", "nft 'table TABLE { chain prerouting { }; chain mine { }; }'", foreign},
+		{"nothing", "nft add table TABLE", ""},
+		{"chains of ours", "nft flush table TABLE", ""},
+		{"saved and restored", "nft list ruleset >saved; nft flush ruleset; nft -f saved; rm saved", ""},
+		{"of another configuration", "OTHER", ""},
+	} {
+		for name, of := range map[string]func(firewall.Firewall, firewall.Namespace, bool) firewall.Change{
+			"inet veth-host-cni0": func(fw firewall.Firewall, ns firewall.Namespace, other bool) firewall.Change {
+				return fw.Node(ns, cni0(func(n *firewall.Node) { n.Masquerade = !other }))
+			},
+			"inet veth.underlay": func(fw firewall.Firewall, ns firewall.Namespace, other bool) firewall.Change {
+				s := exampleServices
+				if other {
+					s.CIDRs = nil
+				}
+				return fw.Services(ns, s)
+			},
+			"inet veth": func(fw firewall.Firewall, ns firewall.Namespace, other bool) firewall.Change {
+				r := exampleReplies
+				r.There = other
+				return fw.Replies(ns, r)
+			},
+			"inet router": func(fw firewall.Firewall, ns firewall.Namespace, other bool) firewall.Change {
+				return fw.Replies(ns, firewall.Replies{Owner: "router", By: map[bool]string{true: "eth7", false: "eth0"}[other], Mark: 0x1000, IPv4: true, There: true})
+			},
+		} {
+			t.Run(name+" "+test.name, func(t *testing.T) {
+				t.Parallel()
+				fw, ns := open(t), newNamespace(t)
+				if test.says == "" {
+					must(t, of(fw, ns, test.script == "OTHER").Apply())
+				}
+				if test.script != "OTHER" {
+					ns.sh(t, "cd "+t.TempDir()+"; "+strings.ReplaceAll(test.script, "TABLE", name))
+				}
+				before, change := ns.list(t), of(fw, ns, false)
+				err := change.Apply()
+				if test.says == "" {
+					must(t, err)
+					must(t, change.Verify())
+					return
+				}
+				if want := "table " + name + test.says; err == nil || err.Error() != want {
+					t.Errorf("got  %v\nwant %s", err, want)
+				}
+				must(t, change.Revert())
+				if diff := cmp.Diff(before, ns.list(t)); diff != "" {
+					t.Errorf("the table of somebody else (-before +after)\n%s", diff)
+				}
+			})
+		}
+	}
+}
+
 // TestPolicy: a chain whose policy somebody has turned to drop is seen by Verify.
 func TestPolicy(t *testing.T) {
 	fw, ns := open(t), newNamespace(t)

@@ -23,7 +23,7 @@ func (l *leftovers) open(n *nfTables, wrote bool) error {
 		if !wrote && h.passing(n) {
 			return nil
 		}
-		if err := h.apply(true); err != nil {
+		if err := h.apply(true, true); err != nil {
 			return fmt.Errorf("the policy of FORWARD is DROP, and accepting what belongs to pods there failed: %w", err)
 		}
 		return nil

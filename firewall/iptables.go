@@ -122,7 +122,7 @@ func (s *ruleset) Apply() error {
 	if s.refuse != nil {
 		return s.refuse
 	}
-	err := s.each(func(h *half) error { return h.apply(s.shared || s.there) })
+	err := s.each(func(h *half) error { return h.apply(s.shared || s.there, s.shared) })
 	if err != nil { // nobody can rely on one family alone
 		err = errors.Join(err, s.undo())
 	}
@@ -137,12 +137,15 @@ func (s *ruleset) wrote() bool {
 // exclusively, and a chain cannot be deleted while there are other jumps to it than those found. So of the processes
 // that find the same at the same moment one succeeds, and the others find it done. iptables-nft is not as exclusive as
 // that: when somebody else writes at the same moment it begins again, takes a chain that is there by then for its own,
-// and adds the rules a second time. Hence a lock, of those who have found something to be written.
-func (h *half) apply(shared bool) error {
-	if shared {
+// and adds the rules a second time. Hence a lock, of those who have found something to be written for all pods; the rules in
+// a pod are written by one process at a time, which has that very lock there already, see package plugin.
+func (h *half) apply(there, shared bool) error {
+	if there {
 		if same, err := h.look(); err != nil || same {
 			return err
 		}
+	}
+	if shared {
 		unlock, err := lock(h.ns)
 		if err != nil {
 			return err
@@ -178,7 +181,7 @@ func (h *half) apply(shared bool) error {
 			// The tables that this process has written already are as they should be.
 			h.added = h.added && !h.differs(again)
 			found = again
-		case shared && h.added: // nobody is in the way, and nobody can rely on half of it
+		case there && h.added: // nobody is in the way, and nobody can rely on half of it
 			return errors.Join(err, h.remove())
 		default:
 			return err
@@ -187,8 +190,8 @@ func (h *half) apply(shared bool) error {
 	return fmt.Errorf("%s: chains of %s: %w", h.tool, h.owner, ErrChanging)
 }
 
-// lock is held by one process at a time that writes what pods share in a namespace. It is on the namespace itself, so
-// that there is no file, and goes with the process.
+// lock is held by one process at a time that writes what pods share, on the node. It is on the namespace itself, so that
+// there is no file, and goes with the process.
 func lock(ns Namespace) (unlock func(), err error) {
 	var fd int
 	err = ns.Do(func() (err error) {

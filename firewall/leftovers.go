@@ -94,15 +94,19 @@ func (l *leftovers) sweep(n *nfTables, remove, deep bool) error {
 	return err
 }
 
-// sweepTable sweeps the table of the nftables backend.
+// sweepTable sweeps the table of the nftables backend, if it is no other of that name.
 func (l *leftovers) sweepTable(n *nfTables, remove bool) error {
 	if l.table == "" || !n.has(&nftables.Table{Name: l.table, Family: nftables.TableFamilyINet}) {
 		return nil
 	}
+	left := &table{ns: l.ns, name: l.table, added: true}
+	if foreign, err := left.foreign(n.conn); foreign || err != nil {
+		return err
+	}
 	if !remove {
 		return fmt.Errorf("table inet %s of the nftables backend is still there", l.table)
 	}
-	if err := (&table{ns: l.ns, name: l.table, added: true}).Revert(); err != nil {
+	if err := left.Revert(); err != nil {
 		return fmt.Errorf("delete table inet %s: %w", l.table, err)
 	}
 	return nil

@@ -77,6 +77,16 @@ func TestSweepOwn(t *testing.T) {
 	}
 }
 
+// TestSweepForeignTable: a table of somebody else's that has the name of the nftables backend's is nothing left behind.
+func TestSweepForeignTable(t *testing.T) {
+	ns := newNamespace(t)
+	run(t, ns, "nft", "table inet router { chain forward { type filter hook forward priority 0; policy drop; }; }")
+	set := iptablesNow().Replies(ns, Replies{Owner: "router", By: "eth0", Mark: 0x1000, IPv4: true})
+	must(t, set.Apply())
+	must(t, set.Verify())
+	run(t, ns, "nft", "list chain inet router forward")
+}
+
 // TestSweepUnknownVariant: an iptables that does not tell its variant is an error, and nothing is swept or left.
 func TestSweepUnknownVariant(t *testing.T) {
 	ns := newNamespace(t)

@@ -210,6 +210,16 @@ func (c *conn) tables() (all []*nftables.Table, err error) {
 	return all, err
 }
 
+// holds is how many chains, sets and other objects a table has, without rules. It is fs.ErrNotExist where there is no such table.
+func (c *conn) holds(t *nftables.Table) (count int, err error) {
+	err = c.exchange(message(unix.NFT_MSG_GETTABLE, 0, t.Family, textAttr(unix.NFTA_TABLE_NAME, t.Name)), func(m []byte) {
+		if value := attribute(m[sizeofNfgenmsg:], unix.NFTA_TABLE_USE); len(value) == 4 {
+			count = int(binary.BigEndian.Uint32(value))
+		}
+	})
+	return count, err
+}
+
 // policy is the policy of a chain, accept if it has none. It is fs.ErrNotExist where there is no such chain.
 func (c *conn) policy(t *nftables.Table, chain string) (policy nftables.ChainPolicy, err error) {
 	policy = nftables.ChainPolicyAccept

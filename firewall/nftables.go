@@ -98,7 +98,7 @@ const attempts = 5
 // Apply makes the table what it should be, in one transaction. A shared table is there as a rule, so it is
 // looked at. Any other is missing as a rule, so it is created without a look. It is created
 // exclusively: of the processes that find it missing at the same moment one succeeds, and the others find
-// it there.
+// it there. A table of that name that is somebody else's stays, which is an error.
 func (t *table) Apply() error {
 	c, err := connect(t.ns)
 	if err != nil {
@@ -116,6 +116,12 @@ func (t *table) Apply() error {
 		if exists {
 			if state, err := t.compare(c); err != nil || state == nil {
 				return err
+			}
+			switch foreign, err := t.foreign(c); {
+			case err != nil:
+				return err
+			case foreign:
+				return fmt.Errorf("table inet %s: it is somebody else's: no rule of it is ours; accepted: none of that name, an empty one or ours", t.name)
 			}
 			tx.deleteTable(t.netlink())
 		}
@@ -135,6 +141,44 @@ func (t *table) Apply() error {
 		}
 	}
 	return fmt.Errorf("table inet %s: %w", t.name, ErrChanging)
+}
+
+// foreign tells whether the table is somebody else's. It is ours if any rule has a digest, of whichever release, or one of our
+// comments, which is what a ruleset that was saved and restored has; or if it has no rules, and nothing else but chains
+// of ours.
+func (t *table) foreign(c *conn) (bool, error) {
+	rules, err := c.rules(t.netlink(), "")
+	if err != nil {
+		return false, fmt.Errorf("list table inet %s: %w", t.name, err)
+	}
+	for _, chain := range rules {
+		if slices.ContainsFunc(chain, t.wroteRule) {
+			return false, nil
+		}
+	}
+	if len(rules) == 0 {
+		all, err := c.holds(t.netlink())
+		for _, ch := range t.chains {
+			if _, missing := c.policy(t.netlink(), ch.name); missing == nil {
+				all--
+			}
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, fmt.Errorf("look at table inet %s: %w", t.name, err)
+		}
+		return all > 0, nil // 0, too, if it has gone meanwhile
+	}
+	return true, nil
+}
+
+// wroteRule tells whether a rule looks like one of this package.
+func (t *table) wroteRule(r kernelRule) bool {
+	return userdata.Get(r.data, typeDigest) != nil || slices.ContainsFunc(t.chains, func(ch chain) bool {
+		return slices.ContainsFunc(ch.rules, func(own rule) bool {
+			comment, ok := userdata.GetString(r.data, userdata.TypeComment)
+			return ok && comment == own.comment
+		})
+	})
 }
 
 func (t *table) Backend() string { return NFTables }
@@ -273,6 +317,11 @@ func (nftBackend) probe(ns Namespace, set func(Namespace) Change) error {
 	if slices.ContainsFunc(tables, ours) {
 		return nil
 	}
+	return try(set)
+}
+
+// try makes a table in a namespace of its own.
+func try(set func(Namespace) Change) error {
 	if err := inScratch(set); err != nil {
 		return fmt.Errorf("%w: make a table: %w", ErrUnavailable, err)
 	}

@@ -194,6 +194,23 @@ func (b nftBackend) ProbeServices(ns Namespace, s Services) error {
 	return b.probe(ns, func(ns Namespace) Change { return b.Services(ns, s) })
 }
 
+// ProbeReplies tells whether any backend can write the rule set of a pod. There is none that would be proof on the node.
+func (a *auto) ProbeReplies(r Replies) error {
+	err := a.nft.ProbeReplies(r)
+	if err == nil {
+		return nil
+	}
+	return tried(err, a.ipt.ProbeReplies(r))
+}
+
+func (b nftBackend) ProbeReplies(r Replies) error {
+	return try(func(ns Namespace) Change { return b.Replies(ns, r) })
+}
+
+func (b iptBackend) ProbeReplies(r Replies) error {
+	return inScratch(func(ns Namespace) Change { return b.Replies(ns, r) })
+}
+
 func (b iptBackend) ProbeServices(_ Namespace, s Services) error {
 	return inScratch(func(ns Namespace) Change { return b.Services(ns, s) })
 }

@@ -178,6 +178,9 @@ func (m *run) verb(name string, needs need, do func(*Request) error) func(*skel.
 }
 
 func (m *run) add(r *Request) error {
+	if err := r.lockPod(); err != nil {
+		return err
+	}
 	plan, err := m.Add(r)
 	if err != nil {
 		return err
@@ -222,6 +225,9 @@ func (m *run) check(r *Request) error {
 }
 
 func (m *run) del(r *Request) error {
+	if err := r.lockPod(); err != nil {
+		return err
+	}
 	plan, err := m.Del(r)
 	return quiet(errors.Join(err, plan.applyAll(r.log)))
 }

@@ -162,7 +162,7 @@ func routerOnly(firewall, variant string) Subject {
 		TakenAway: map[string]string{
 			"the shared rule":                         "ip rule del pref 1000; ip -6 rule del pref 1000",
 			"the routes to the pod":                   "ip route flush table 500; ip -6 route flush table 500",
-			"the name in the pod":                     "POD ip link property del dev net1 altname router.net1",
+			"the name in the pod":                     "POD ip link property del dev net1 altname $(POD ip link show net1 | grep -o 'router[.]pod.*')",
 			"the pod's ways to the node and Services": "POD ip route flush dev eth0 proto static table all; POD ip -6 route flush dev eth0 proto static table all",
 			"the new default route":                   "POD ip route del default dev net1; POD ip -6 route del default dev net1",
 		},

@@ -76,6 +76,10 @@ func (s *Subject) BadWorld(t *testing.T, more ...WorldRow) {
 			Name: "CNI_NETNS is the node's own", Env: []string{"CNI_NETNS=/proc/self/ns/net"}, Code: 8,
 			Msg: "CNI_NETNS: /proc/self/ns/net: it is the node's own network namespace; accepted: the pod's",
 		},
+		{
+			Name: "the pod has a table of its own that has the plugin's name", Code: 106, Msg: "nsenter --net=", Begun: true,
+			Script: "pod nft 'table inet " + s.Plugin.Name + " { chain forward { type filter hook forward priority 0; policy drop; }; }'",
+		},
 	}, more...) {
 		t.Run(test.Name, func(t *testing.T) {
 			t.Parallel()

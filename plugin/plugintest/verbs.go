@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -167,6 +168,51 @@ func (s *Subject) IPTables(t *testing.T, jumps int) {
 				w.Del(t, first, pairs...)
 			}
 		})
+	}
+}
+
+// IPTablesTakenAway tests that a later interface's ADD writes the pod's rules again, with the pod locked as it is.
+func (s *Subject) IPTablesTakenAway(t *testing.T) {
+	t.Helper()
+	t.Parallel()
+	first, later := s.First(Dual), s.Later(Dual)
+	w := s.New(t, Dual, "", first, later)
+	w.Add(t, first, "firewall", "iptables")
+	w.Sh(t, "pod iptables -t mangle -F; pod ip6tables -t mangle -F")
+	w.Add(t, later, "firewall", "iptables")
+	w.Check(t, later, "firewall", "iptables")
+}
+
+// AtOnceInOnePod tests two interfaces whose ADDs a runtime starts at the same time, and their DELs: none disturbs the other,
+// and at the end is what was before.
+func (s *Subject) AtOnceInOnePod(t *testing.T) {
+	t.Helper()
+	t.Parallel()
+	first, later := s.First(Dual), s.Later(Dual)
+	for range 10 {
+		w := s.New(t, Dual, "")
+		before := w.Show(t)
+		w.Sh(t, first.Make()+later.Make())
+		for _, verb := range []string{"ADD", "DEL"} {
+			var running sync.WaitGroup
+			for _, n := range []*NIC{first, later} {
+				running.Go(func() {
+					if got := w.Verb(t, verb, n, w.Request(n)); got.Status != 0 {
+						t.Errorf("%s of %s: %+v", verb, n.Name, got)
+					}
+				})
+			}
+			running.Wait()
+			if verb == "ADD" {
+				w.Check(t, first)
+				w.Check(t, later)
+			}
+		}
+		if t.Failed() {
+			return
+		}
+		w.Sh(t, "pod ip link del "+first.Name+"; pod ip link del "+later.Name)
+		nettest.Same(t, "at the end", s.Lasting(before), s.Lasting(w.Show(t)))
 	}
 }
 

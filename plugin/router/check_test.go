@@ -1,14 +1,20 @@
 package main
 
 import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 
-	. "underlay-cni/plugin/plugintest" //nolint:revive // the words of the tests
+	. "underlay-cni/integration/nettest" //nolint:revive // the words of the tests
+	. "underlay-cni/plugin/plugintest"   //nolint:revive // the words of the tests
 )
 
 func TestCheck(t *testing.T) {
 	ptp.CheckFinds(t, []CheckRow{
-		Taken("the mark of the interface", "pod ip link property del dev net1 altname router.net1", "interface net1 has no altname router.net1"),
+		Taken("the mark of the interface", "pod ip link show net1 | grep -o 'router\\..*' | xargs nsenter --net=$POD ip link property del dev net1 altname", "interface net1 has no altname router.pod."),
 		Taken("the name on the node", "ip link show vethptp0 | grep -o 'router\\..*' | xargs ip link property del dev vethptp0 altname", "interface vethptp0 has no altname router."),
 		Taken("the host route", "ip route del 10.10.30.53 table 500", "route is missing: ip route  10.10.30.53 dev vethptp0 scope link src 10.10.30.152 table 500"),
 		Taken("the IPv6 host route", "ip -6 route del fd30::53 table 500", "route is missing: ip -6 route  fd30::53 dev vethptp0 src fd30::152 table 500"),
@@ -37,6 +43,32 @@ func TestStatus(t *testing.T) {
 	ptp.Status(t, StatusRow{Name: "a bad table", Pairs: []any{"host_rule_table", 0}, Code: 7, Msg: "host_rule_table: 0: out of range"})
 }
 
+// TestStatusOfReplies: STATUS asks for the rules that ADD writes, which are in pods: a node that cannot translate addresses will
+// do, one that cannot mark packets will not.
+func TestStatusOfReplies(t *testing.T) {
+	for table, code := range map[string]uint{"nat": 0, "filter": 0, "mangle": 50} {
+		t.Run(table, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			for _, program := range []string{"iptables-restore", "ip6tables-restore"} {
+				path, err := exec.LookPath(program)
+				Must(t, err)
+				script := fmt.Sprintf("#!/bin/sh\nin=$(cat)\ncase $in in *'*%s'*) echo line 1 failed >&2; exit 1;; esac\nprintf '%%s\\n' \"$in\" | exec %s \"$@\"\n", table, path)
+				Must(t, os.WriteFile(filepath.Join(dir, program), []byte(script), 0o700))
+			}
+			n := Net1(Dual)
+			w := ptp.New(t, Dual, "")
+			got := w.Verb(t, "STATUS", n, w.Request(n, "firewall", "iptables", "cniVersion", "1.1.0", "prevResult", LeaveOut),
+				"CNI_CONTAINERID=", "CNI_IFNAME=", "CNI_NETNS=", "PATH="+dir+":"+os.Getenv("PATH"))
+			if code == 0 {
+				got.Silent(t, "STATUS")
+			} else if f := got.Failed(t); f.Code != code || !strings.HasPrefix(f.Msg, "firewall: ") {
+				t.Errorf("got %+v", f)
+			}
+		})
+	}
+}
+
 // TestIPTables: in the pod only.
 func TestIPTables(t *testing.T) { ptp.IPTables(t, 2) }
 
@@ -51,3 +83,7 @@ func TestNoRouter(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestIPTablesTakenAway(t *testing.T) { ptp.IPTablesTakenAway(t) }
+
+func TestAtOnceInOnePod(t *testing.T) { ptp.AtOnceInOnePod(t) }

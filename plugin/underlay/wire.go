@@ -121,8 +121,8 @@ func OnlyMAC(config *conflist.Underlay) bool {
 }
 
 // Status tells whether an ADD could succeed: the node has an address that pods can reach it by, and a firewall backend
-// works, which is asked for rules on the node.
-func Status(node *routing.Namespace, config *conflist.Underlay, rules func(nodes []netip.Addr) firewall.Services) error {
+// can write what it is asked for by probe.
+func Status(node *routing.Namespace, config *conflist.Underlay, probe func(fw firewall.Firewall, nodes []netip.Addr) error) error {
 	addrs, err := NodeAddresses(node)
 	if err != nil {
 		return err
@@ -132,7 +132,7 @@ func Status(node *routing.Namespace, config *conflist.Underlay, rules func(nodes
 	}
 	fw, err := firewall.Open(string(config.Firewall))
 	if err == nil {
-		err = fw.ProbeServices(node, rules(addrs))
+		err = probe(fw, addrs)
 	}
 	if err != nil {
 		return plugin.Errorf(plugin.CodeNotReady, "firewall: %w", err)

@@ -101,7 +101,7 @@ func removalOfAttachment(inv *inventory.Inventory, a *inventory.Attachment, why 
 		}
 	}
 	k, request := kindOf(a.Kind.Name), plugin.NewRequest("DEL", a.Attachment, config, nil, inv.Node, pod)
-	if a.Use == "" && !a.InPod {
+	if a.Use == "" {
 		r.plan, err = k.Del(request)
 		return r, err
 	}

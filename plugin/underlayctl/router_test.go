@@ -174,7 +174,7 @@ func TestRouterDiagnose(t *testing.T) {
 		{name: "neighbour in the pod", script: "{pod} ip neigh del 10.10.20.152 dev eth0", want: "net1|pod neighbour 10.10.20.152|missing"},
 		{name: "altname of an attachment", script: "ip link property del dev {peer} altname $(ip -d link show {peer} | grep -o 'router[.].*net1')", want: "net1|node altname router.|no altname"},
 		{name: "altname of a route", script: "ip link property del dev {peer} altname $(ip -d link show {peer} | grep -o 'route[.].*500.10.30.0.2')", want: "net1|node altname route.|no altname"},
-		{name: "altname in the pod", script: "{pod} ip link property del dev net1 altname router.net1", want: "net1|pod altname router.net1|no altname"},
+		{name: "altname in the pod", script: "{pod} ip link property del dev net1 altname $({pod} ip link show net1 | grep -o 'router[.]pod.*')", want: "net1|pod altname router.pod.|no altname"},
 		{name: "hijacked route", script: "{pod} ip route del 172.20.252.0/22", want: "net1|pod route 172.20.252.0/22|missing"},
 		{name: "hijacked route of a table", script: "{pod} ip route del 172.20.252.0/22 table 200", want: "net1|pod route 172.20.252.0/22|missing"},
 		{name: "path to what is behind the node", script: "{pod} ip -6 route del fd00:10:244::/48 table 201", want: "net1|pod: pod to what is behind the node|"},

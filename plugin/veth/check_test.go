@@ -57,3 +57,7 @@ func TestStatus(t *testing.T) { subject.Status(t) }
 func TestIPTables(t *testing.T) { subject.IPTables(t, 5) }
 
 func TestGC(t *testing.T) { subject.GCOfNetworks(t) }
+
+func TestIPTablesTakenAway(t *testing.T) { subject.IPTablesTakenAway(t) }
+
+func TestAtOnceInOnePod(t *testing.T) { subject.AtOnceInOnePod(t) }

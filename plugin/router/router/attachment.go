@@ -30,6 +30,7 @@ type attachment struct {
 	peerMAC    net.HardwareAddr
 	peerOff    bool     // IPv6 is switched off there
 	others     []string // attached before, in order
+	stale      []string // further names that an earlier attachment has left on the new interface: a VF outlives its pod
 	firewall   firewall.Firewall
 
 	families []*family // those that the new interface and the node have
@@ -95,7 +96,9 @@ func (a *attachment) lookAtOverlay(*plugin.Request) error {
 	for _, l := range links {
 		if l.Name != a.IfName {
 			a.others = append(a.others, l.Name)
+			continue
 		}
+		a.stale = slices.DeleteFunc(podNames(l), func(name string) bool { return name == podName(hostName(a.Attachment)) })
 	}
 	if !a.config.HostRoute {
 		return nil
@@ -152,14 +155,16 @@ func (a *attachment) lookAtNode(r *plugin.Request) error {
 }
 
 // lookAtRules tells which of the node's rules for the routes to pods are somebody else's, and refuses a table of others: with the
-// rule that no pod has brought yet, all packets of the node would take their default route. Once the rule is there, nobody is
-// asked any more.
+// rule that no pod has brought yet, all packets of the node would take their default route. Once the rule of a family is
+// there, nobody is asked any more.
 func (a *attachment) lookAtRules(rules []routing.ListedRule, verb string) error {
 	there := func(r routing.ListedRule) bool { return r.Pref == prefHost && looksUp(r, a.config.HostRuleTable) }
+	brings := map[bool]bool{} // the rule, by family
 	for _, f := range a.families {
+		brings[f.V6] = !slices.ContainsFunc(rules, func(r routing.ListedRule) bool { return there(r) && r.V6 == f.V6 })
 		f.ruled = slices.ContainsFunc(rules, func(r routing.ListedRule) bool { return there(r) && r.V6 == f.V6 && !r.Kernel() })
 	}
-	if a.peer == nil || verb == "CHECK" || slices.ContainsFunc(rules, there) {
+	if a.peer == nil || verb == "CHECK" || !brings[false] && !brings[true] {
 		return nil
 	}
 	routes, err := a.node.RoutesIn(a.config.HostRuleTable)
@@ -167,7 +172,7 @@ func (a *attachment) lookAtRules(rules []routing.ListedRule, verb string) error 
 		return fmt.Errorf("look at the node: %w", err)
 	}
 	for _, r := range routes {
-		if !r.Dst.IsSingleIP() {
+		if brings[r.Dst.Addr().Is6()] && !r.Dst.IsSingleIP() {
 			return &conflist.KeyError{
 				Key: "host_rule_table", Value: fmt.Sprint(a.config.HostRuleTable), Problem: "it has a route of others: " + r.String(),
 				Accepted: "a table that is nobody's",
@@ -273,8 +278,11 @@ func (a *attachment) hijack(f *underlay.Family, own, wire []*routing.Route) {
 }
 
 func (a *attachment) replies() firewall.Replies {
-	return firewall.Replies{
-		Owner: "router", By: a.overlay.Name, Mark: underlay.MarkReply, IPv4: a.has(false), IPv6: a.has(true),
-		There: len(a.others) > 0,
-	}
+	r := replies(a.overlay.Name, a.has(false), a.has(true))
+	r.There = len(a.others) > 0
+	return r
+}
+
+func replies(overlay string, v4, v6 bool) firewall.Replies {
+	return firewall.Replies{Owner: "router", By: overlay, Mark: underlay.MarkReply, IPv4: v4, IPv6: v6}
 }

@@ -14,23 +14,25 @@ import (
 // An end is that of an attachment in a pod that is still there.
 type end struct {
 	*plugin.Request
+	name    string // of the attachment in the pod
+	IfName  string // its interface, as it is called by now
 	overlay string // the interface of the overlay, as the configuration names it
 	links   []*routing.LinkAttrs
 	others  []string // still attached
 	rules   []*routing.Rule
 	addrs   map[netip.Addr]string // the interface of each of the pod's addresses
-	gone    []string              // interfaces that end before this one
+	gone    []string              // names of attachments that end before this one
 }
 
 // leavePod takes away what the attachment has in a pod that is still there. The interface before gets back its place in
-// the main table. With the last attachment all of ours goes. Those of some interfaces have gone by then. A DEL works with any
+// the main table. With the last attachment all of ours goes. Those of some names have gone by then. A DEL works with any
 // configuration.
-func leavePod(r *plugin.Request, p *plugin.Plan, gone ...string) error {
+func leavePod(r *plugin.Request, p *plugin.Plan, name string, gone ...string) error {
 	config, _ := underlay.Decode(r, conflist.DecodeRouter)
 	if r.Pod == nil {
 		return nil
 	}
-	e := &end{Request: r, addrs: map[netip.Addr]string{}, gone: gone}
+	e := &end{Request: r, name: name, IfName: r.IfName, addrs: map[netip.Addr]string{}, gone: gone}
 	if config != nil {
 		e.overlay = config.OverlayInterface
 	}
@@ -48,10 +50,14 @@ func (e *end) look() (err error) {
 	if e.links, err = e.Pod.Links(nil); err != nil {
 		return err
 	}
-	names := make(map[int]string)
+	if at := slices.IndexFunc(e.links, e.is); at >= 0 {
+		e.IfName = e.links[at].Name
+	}
+	names, gone := make(map[int]string), make(map[string]bool)
 	for _, l := range e.links {
 		names[l.Index] = l.Name
-		if attached(l) && l.Name != e.IfName && !slices.Contains(e.gone, l.Name) {
+		gone[l.Name] = slices.ContainsFunc(l.AltNames, func(name string) bool { return slices.Contains(e.gone, name) })
+		if attached(l) && l.Name != e.IfName && !gone[l.Name] {
 			e.others = append(e.others, l.Name)
 		}
 	}
@@ -62,15 +68,18 @@ func (e *end) look() (err error) {
 	if err == nil {
 		e.rules, err = e.Pod.Froms(underlay.PrefFrom)
 	}
-	e.rules = slices.DeleteFunc(e.rules, func(rule *routing.Rule) bool { return slices.Contains(e.gone, e.addrs[rule.From.Addr()]) })
+	e.rules = slices.DeleteFunc(e.rules, func(rule *routing.Rule) bool { return gone[e.addrs[rule.From.Addr()]] })
 	return err
 }
+
+// is tells the interface of the attachment.
+func (e *end) is(l *routing.LinkAttrs) bool { return slices.Contains(l.AltNames, e.name) }
 
 // ours reports whether there is anything of ours to take: the interface says that it is attached, or it has gone, and
 // the rule for answers is there.
 func (e *end) ours() (bool, error) {
 	if at := slices.IndexFunc(e.links, func(l *routing.LinkAttrs) bool { return l.Name == e.IfName }); at >= 0 {
-		return attached(e.links[at]), nil
+		return e.is(e.links[at]), nil
 	}
 	for _, v6 := range []bool{false, true} {
 		if found, err := e.Pod.HasIif(v6, underlay.PrefReply, "lo"); found || err != nil {
@@ -113,7 +122,7 @@ func (e *end) leave(p *plugin.Plan) error {
 			p.Add(&routing.NoRule{Rule: underlay.ReplyRule(e.Pod, v6)})
 		}
 	}
-	p.AddAfter(&routing.NoAltName{AltName: &routing.AltName{Link: e.Pod.Link(e.IfName), Name: podName(e.IfName)}}, p.Changes()...)
+	p.AddAfter(&routing.NoAltName{AltName: &routing.AltName{Link: e.Pod.Link(e.IfName), Name: e.name}}, p.Changes()...)
 	return nil
 }
 

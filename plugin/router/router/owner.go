@@ -1,6 +1,7 @@
 package router
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -17,8 +18,9 @@ import (
 // when that goes, so do they. So the peer's further names tell: one for the attachment, found without the pod, and one
 // for each of its routes.
 const (
-	ofAttachment = "router." // router.16bc4837.5d0f2e6d.net1
-	ofRoute      = "route."  // route.16bc4837.5d0f2e6d.500.10.10.30.53
+	ofAttachment = "router."     // router.16bc4837.5d0f2e6d.net1
+	inPod        = "router.pod." // router.pod.16bc4837.5d0f2e6d.net1
+	ofRoute      = "route."      // route.16bc4837.5d0f2e6d.500.10.10.30.53
 )
 
 // group is how a network is named in a further name.
@@ -34,11 +36,19 @@ func key(a plugin.Attachment) string {
 // hostName is the further name of the peer on the node that stands for an attachment.
 func hostName(a plugin.Attachment) string { return ofAttachment + key(a) + a.IfName }
 
-// podName is the further name that an interface of the pod has while it is attached.
-func podName(ifName string) string { return ofAttachment + ifName }
+// podName is the further name of the pod's interface that stands for an attachment, by that of the peer. Whoever renames the
+// interface, as KubeVirt does, leaves it its further names. A VF brings them back to the node when its pod dies: so no other
+// interface has the same one, not even the peer. Kernels before "net: fix removing a namespace with conflicting altnames" (6.8)
+// would stop there with a BUG.
+func podName(hostName string) string { return inPod + strings.TrimPrefix(hostName, ofAttachment) }
 
-// attached reports whether an interface of the pod is attached.
-func attached(l *routing.LinkAttrs) bool { return slices.Contains(l.AltNames, podName(l.Name)) }
+// podNames are those of an interface. It has several if an earlier pod has left it one.
+func podNames(l *routing.LinkAttrs) []string {
+	return slices.DeleteFunc(slices.Clone(l.AltNames), func(name string) bool { return !strings.HasPrefix(name, inPod) })
+}
+
+// attached reports whether an interface of the pod is attached, under whatever name.
+func attached(l *routing.LinkAttrs) bool { return len(podNames(l)) > 0 }
 
 // routeName is the further name for a route to an address. An interface's name has no colon.
 func routeName(a plugin.Attachment, table int, addr netip.Addr) string {
@@ -96,4 +106,16 @@ func ofNetwork(l *routing.LinkAttrs, network string) []string {
 	return slices.DeleteFunc(slices.Clone(l.AltNames), func(name string) bool {
 		return !strings.HasPrefix(name, ofAttachment+group(network)) || strings.Count(name, ".") < 3
 	})
+}
+
+// leaveVF takes the name of an attachment off an interface that has come back to the node from a pod that has died.
+func leaveVF(p *plugin.Plan, node *routing.Namespace, name string) error {
+	vf, err := node.LinkNamed(name)
+	if errors.Is(err, routing.ErrNoLink) {
+		return nil
+	}
+	if err == nil {
+		p.Add(&routing.NoAltName{AltName: &routing.AltName{Link: node.Link(vf.Name), Name: name}})
+	}
+	return err
 }

@@ -35,7 +35,10 @@ func (a *attachment) plan() *plugin.Plan {
 
 // names are by what a DEL finds the rest: in the pod, and on the node without the pod.
 func (a *attachment) names(p *plugin.Plan) {
-	p.Add(&routing.AltName{Link: a.wire.Link, Name: podName(a.wire.Link.Name)})
+	for _, name := range a.stale {
+		p.Add(&routing.NoAltName{AltName: &routing.AltName{Link: a.wire.Link, Name: name}})
+	}
+	p.Add(&routing.AltName{Link: a.wire.Link, Name: podName(hostName(a.Attachment))})
 	if a.peer == nil {
 		return
 	}

@@ -12,13 +12,24 @@ import (
 // found as by its own.
 func HostEnd(a plugin.Attachment) string { return hostName(a) }
 
-// InPod tells whether an interface of a pod says that it is attached.
-func InPod(l *routing.LinkAttrs) bool { return attached(l) }
+// InPod are the attachments that an interface of a pod says it has, by the names that they have on the node.
+func InPod(l *routing.LinkAttrs, known []plugin.Attachment) []plugin.Use {
+	names := podNames(l)
+	for i, name := range names {
+		names[i] = ofAttachment + strings.TrimPrefix(name, inPod)
+	}
+	return usesOf(names, known)
+}
 
-// Uses are the attachments that a link of the node says it serves; none if it is no overlay's. The link tells the names of
-// networks and containers only as numbers: they are looked for among those of known attachments.
-func Uses(l *routing.LinkAttrs, known []plugin.Attachment) (uses []plugin.Use) {
-	for _, name := range l.AltNames {
+// Uses are the attachments that a link of the node says it serves; none if it is no overlay's.
+func Uses(l *routing.LinkAttrs, known []plugin.Attachment) []plugin.Use {
+	return usesOf(l.AltNames, known)
+}
+
+// usesOf are those that further names stand for, which tell the names of networks and containers only as numbers: they are
+// looked for among those of known attachments.
+func usesOf(names []string, known []plugin.Attachment) (uses []plugin.Use) {
+	for _, name := range names {
 		of, ifName, ok := keyOf(name)
 		if !ok {
 			continue
@@ -50,18 +61,15 @@ func keyOf(name string) (of, ifName string, ok bool) {
 	return parts[0] + parts[1], parts[2], true
 }
 
-// DelUse plans what DEL does for an attachment that only a further name on the node need tell of; "" if the node has nothing
-// for it. Those of the same pod that end before it are gone by then.
+// DelUse plans what DEL does for an attachment that only its further name on the node need tell of, whether that is there or
+// not. Those of the same pod that end before it are gone by then.
 func DelUse(r *plugin.Request, name string, gone []plugin.Use) (*plugin.Plan, error) {
 	p := new(plugin.Plan)
 	var before []string
 	for _, other := range gone {
-		before = append(before, other.IfName)
+		before = append(before, podName(other.Name))
 	}
-	err := leavePod(r, p, before...)
-	if name == "" {
-		return p, err
-	}
+	err := errors.Join(leavePod(r, p, podName(name), before...), leaveVF(p, r.Node, podName(name)))
 	peer, lost := r.Node.LinkNamed(name)
 	switch {
 	case errors.Is(lost, routing.ErrNoLink): // and its routes with it

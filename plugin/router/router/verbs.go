@@ -59,6 +59,11 @@ func gc(r *plugin.Request) (*plugin.Plan, error) {
 				leaveNode(p, r.Node, l, name)
 			}
 		}
+		for _, use := range InPod(l, []plugin.Attachment{{Network: r.Network}}) {
+			if use.Network == r.Network && !slices.Contains(keep, use.Name) {
+				p.Add(&routing.NoAltName{AltName: &routing.AltName{Link: r.Node.Link(l.Name), Name: podName(use.Name)}})
+			}
+		}
 	}
 	return p, nil
 }
@@ -70,7 +75,7 @@ func status(r *plugin.Request) error {
 	if err != nil {
 		return err
 	}
-	return underlay.Status(r.Node, config, func(nodes []netip.Addr) firewall.Services { // what a pod gets needs no more than this
-		return firewall.Services{Owner: "router", Network: r.Network, Group: plugin.Group(r.Network), Addr4: nodes[0]}
+	return underlay.Status(r.Node, config, func(fw firewall.Firewall, nodes []netip.Addr) error {
+		return fw.ProbeReplies(replies(config.OverlayInterface, slices.ContainsFunc(nodes, netip.Addr.Is4), slices.ContainsFunc(nodes, netip.Addr.Is6)))
 	})
 }

@@ -43,9 +43,9 @@ type Kind struct {
 	HostEnd func(plugin.Attachment) string
 	// Uses are the attachments that share a host end, by its further names; nil for a plugin that makes one for each.
 	Uses func(l *routing.LinkAttrs, known []plugin.Attachment) []plugin.Use
-	// InPod tells whether an interface of a pod says that it is attached; nil for a plugin whose attachments all have a
-	// host end. With one, the host ends are other plugins', of whatever name.
-	InPod func(*routing.LinkAttrs) bool
+	// InPod are those that an interface of a pod says it has; nil for a plugin whose attachments all have a host end. With
+	// one, the host ends are other plugins', of whatever name.
+	InPod func(l *routing.LinkAttrs, known []plugin.Attachment) []plugin.Use
 }
 
 // An Inventory is what there is at the moment of Take.
@@ -64,13 +64,14 @@ type Inventory struct {
 	namespaces *namespaces
 	kinds      []*Kind
 	containers []string // that runtimes know, whatever their networks
+	known      []plugin.Attachment
 }
 
 // An Attachment is a pod's interface and what is known about it.
 type Attachment struct {
 	plugin.Attachment
 	Kind   *Kind              // the plugin
-	Use    string             // the further name of the host end that stands for it; "": it has the host end for itself
+	Use    string             // the further name of the host end that stands for it, were there one; "": it has the host end for itself
 	Link   *routing.LinkAttrs // the host end; nil: there is none
 	Cached *Cached            // what a runtime keeps; nil: none does
 	Netns  string             // path of the pod's network namespace; "": nobody has a name for it

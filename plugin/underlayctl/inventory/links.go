@@ -17,10 +17,10 @@ func (inv *Inventory) takeLinks(cached []*Cached) error {
 	if err != nil {
 		return err
 	}
-	known := inv.known(cached, links)
-	groups := inv.groups(known)
+	inv.known = inv.allKnown(cached, links)
+	groups := inv.groups()
 	for _, l := range links {
-		if inv.takeUses(l, known) || l.Group == 0 || !plugin.IsHostEnd(l.Name) {
+		if inv.takeUses(l) || l.Group == 0 || !plugin.IsHostEnd(l.Name) {
 			continue
 		}
 		is, ours := groups[l.Group]
@@ -36,22 +36,26 @@ func (inv *Inventory) takeLinks(cached []*Cached) error {
 }
 
 // takeUses takes the attachments that share a host end. Some of them may have made it.
-func (inv *Inventory) takeUses(l *routing.LinkAttrs, known []plugin.Attachment) (made bool) {
+func (inv *Inventory) takeUses(l *routing.LinkAttrs) (made bool) {
 	for _, k := range inv.kinds {
 		if k.Uses == nil || k.InPod == nil && !plugin.IsHostEnd(l.Name) {
 			continue
 		}
-		for _, use := range k.Uses(l, known) {
+		for _, use := range k.Uses(l, inv.known) {
 			made = made || k.InPod == nil
-			a := inv.attachment(Attachment{Attachment: use.Attachment, Kind: k, Use: use.Name}, l)
-			if a.Network == "" || a.ContainerID == "" {
-				inv.Strays = append(inv.Strays, a)
-			} else {
-				inv.Attachments = append(inv.Attachments, a)
-			}
+			inv.take(inv.attachment(Attachment{Attachment: use.Attachment, Kind: k, Use: use.Name}, l))
 		}
 	}
 	return made
+}
+
+// take keeps an attachment that a further name stands for.
+func (inv *Inventory) take(a *Attachment) {
+	if a.Network == "" || a.ContainerID == "" {
+		inv.Strays = append(inv.Strays, a)
+	} else {
+		inv.Attachments = append(inv.Attachments, a)
+	}
 }
 
 // takePods asks the pods whose interface says that it is attached. Where the node has nothing for an attachment, its pod may
@@ -75,21 +79,21 @@ func (inv *Inventory) takePod(k *Kind, ns *namespace, pod *routing.Namespace) {
 	if k.InPod == nil {
 		return
 	}
-	links, err := pod.Links(k.InPod)
+	links, err := pod.Links(func(l *routing.LinkAttrs) bool { return len(l.AltNames) > 0 })
 	if err != nil {
 		return // it has gone
 	}
 	for _, l := range links {
-		known := false
-		for _, a := range slices.Concat(inv.Attachments, inv.Strays) {
-			if a.Kind == k && a.IfName == l.Name && inv.In(a, ns.path) {
-				known, a.InPod = true, true
+		for _, use := range k.InPod(l, inv.known) {
+			known := false
+			for _, a := range slices.Concat(inv.Attachments, inv.Strays) {
+				if a.Kind == k && (a.Use == use.Name || k.HostEnd(a.Attachment) == use.Name) && inv.In(a, ns.path) {
+					known, a.InPod, a.Use = true, true, use.Name
+				}
 			}
-		}
-		if !known {
-			inv.Strays = append(inv.Strays, &Attachment{
-				Attachment: plugin.Attachment{IfName: l.Name}, Kind: k, Netns: ns.path, Lives: ns.inhabited, InPod: true,
-			})
+			if !known {
+				inv.take(&Attachment{Attachment: use.Attachment, Kind: k, Use: use.Name, Netns: ns.path, Lives: ns.inhabited, InPod: true})
+			}
 		}
 	}
 }
@@ -102,8 +106,8 @@ func (inv *Inventory) PodOf(l *routing.LinkAttrs) string {
 	return ""
 }
 
-// known are the attachments, the networks and the containers that conflists, runtimes and aliases name.
-func (inv *Inventory) known(cached []*Cached, links []*routing.LinkAttrs) (all []plugin.Attachment) {
+// allKnown are the attachments, the networks and the containers that conflists, runtimes and aliases name.
+func (inv *Inventory) allKnown(cached []*Cached, links []*routing.LinkAttrs) (all []plugin.Attachment) {
 	for name := range inv.Networks {
 		all = append(all, plugin.Attachment{Network: name})
 	}
@@ -122,9 +126,9 @@ func (inv *Inventory) known(cached []*Cached, links []*routing.LinkAttrs) (all [
 }
 
 // groups are the networks and the plugins that a group may stand for.
-func (inv *Inventory) groups(known []plugin.Attachment) map[uint32]Attachment {
+func (inv *Inventory) groups() map[uint32]Attachment {
 	groups := map[uint32]Attachment{}
-	for _, a := range known {
+	for _, a := range inv.known {
 		for _, k := range inv.kinds {
 			if k.Group != nil && a.Network != "" {
 				groups[k.Group(a.Network)] = Attachment{Attachment: plugin.Attachment{Network: a.Network}, Kind: k}

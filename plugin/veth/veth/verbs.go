@@ -104,5 +104,7 @@ func status(r *plugin.Request) error {
 	if err != nil {
 		return err
 	}
-	return underlay.Status(r.Node, config, func(nodes []netip.Addr) firewall.Services { return services(r.Network, config, nodes) })
+	return underlay.Status(r.Node, config, func(fw firewall.Firewall, nodes []netip.Addr) error {
+		return fw.ProbeServices(r.Node, services(r.Network, config, nodes))
+	})
 }
