@@ -132,7 +132,8 @@ func (f *Family) Forsake(p *plugin.Plan, link *routing.Link) {
 
 // Sort gives the family the routes of its interface: those in the main table, and the default route, which an earlier
 // ADD may have moved to the interface's own table, or which may be known only by the gateway that the IPAM plugin has
-// named: where another interface has a default route already, the interface plugin cannot add one.
+// named: where another interface has a default route already, the interface plugin cannot add one. A gateway that is not on
+// the interface's link is none.
 func (f *Family) Sort(routes []*routing.Route, own *routing.Table, dev *routing.Link, gateway netip.Addr) error {
 	id, err := own.ID()
 	if err != nil {
@@ -157,10 +158,17 @@ func (f *Family) Sort(routes []*routing.Route, own *routing.Table, dev *routing.
 	case hasDefault:
 	case len(kept) > 0:
 		f.Routes = append(f.Routes, kept...)
-	case gateway.IsValid():
+	case gateway.IsValid() && onLink(f.Routes, gateway):
 		f.Routes = append(f.Routes, &routing.Route{Table: own, Dst: routing.All(f.V6), Via: gateway, Dev: dev})
 	}
 	return nil
+}
+
+// onLink tells whether an address is a neighbour's, as the routes of an interface say.
+func onLink(routes []*routing.Route, addr netip.Addr) bool {
+	return addr.IsLinkLocalUnicast() && addr.Is6() || slices.ContainsFunc(routes, func(r *routing.Route) bool {
+		return !r.IsDefault() && !r.HasGateway() && r.Dst.Contains(addr)
+	})
 }
 
 // SetHijack gives the family its share of the prefixes. A prefix that is exactly one on the interface's own link is
