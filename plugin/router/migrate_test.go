@@ -94,17 +94,40 @@ func TestMigrateRoute(t *testing.T) {
 
 func lines(all ...string) string { return strings.Join(all, "\n") }
 
-// TestMigrateByName: -1 moves nothing for an interface whose name comes before the overlay's.
+// TestMigrateByName: with -1 the overlay's interface keeps main from one whose name comes before it, which gets a table of
+// its own; also where the interface plugin has put its default route before the overlay's. 1 gives it main.
 func TestMigrateByName(t *testing.T) {
 	n := NewNIC("a1", 30, Dual)
-	w := ptp.New(t, Dual, "", n)
-	for _, mode := range []int{-1, 1} {
-		w.Add(t, n, "migrate_route", mode)
-		w.Check(t, n, "migrate_route", mode)
-		out := w.Sh(t, "pod ip rule; pod ip route show default")
-		if strings.Contains(out, "1024:") != (mode == 1) || strings.Contains(out, "dev a1 ") != (mode == 1) {
-			t.Errorf("%d: %s", mode, out)
-		}
+	const inFront = "pod ip route prepend default via 10.10.30.1 dev a1; pod ip -6 route add default via fd30::1 dev a1 metric 50"
+	for _, test := range []struct {
+		name, script string
+		mode         int
+		main, moved  string
+	}{
+		{"-1", "", -1, "eth0", "a1"},
+		{"-1, in front", inFront, -1, "eth0", "a1"},
+		{"1", "", 1, "a1", "eth0"},
+		{"1, in front", inFront, 1, "a1", "eth0"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			w := ptp.New(t, Dual, test.script, n)
+			for range 2 {
+				w.Add(t, n, "migrate_route", test.mode)
+				w.Check(t, n, "migrate_route", test.mode)
+			}
+			for table, dev := range map[string]string{"main": test.main, "200": test.moved} {
+				out := w.Sh(t, fmt.Sprintf("pod ip route show default table %s; pod ip -6 route show default table %[1]s", table))
+				if strings.Count(out, "default") != 2 || strings.Count(out, "dev "+dev+" ") != 2 {
+					t.Errorf("%s is to be %s's:\n%s", table, dev, out)
+				}
+			}
+			w.Del(t, n)
+			w.Sh(t, "pod ip link del a1")
+			if out := w.Sh(t, "pod ip rule; pod ip route show default; pod ip -6 route show default"); strings.Contains(out, "1024:") || strings.Count(out, "dev eth0") != 2 {
+				t.Error(out)
+			}
+		})
 	}
 }
 

@@ -221,17 +221,8 @@ func (a *attachment) lookAtRoutes(r *plugin.Request) error {
 	for _, f := range a.families {
 		a.lookAtOverlayRoutes(f, byOverlay, byWire)
 	}
-	moves, err := a.movers()
-	if err != nil {
+	if err := a.lookAtMain(r); err != nil {
 		return fmt.Errorf("look at the pod: %w", err)
-	}
-	for _, link := range moves {
-		if err := a.move(r, link); err != nil {
-			return fmt.Errorf("look at the pod: %w", err)
-		}
-	}
-	if !slices.Contains(moves, a.wire.Link) && len(moves) > 0 {
-		return a.takeMain(r, byWire)
 	}
 	return nil
 }
@@ -240,7 +231,7 @@ func (a *attachment) lookAtRoutes(r *plugin.Request) error {
 func (a *attachment) lookAtOverlayRoutes(f *family, byOverlay, byWire []*routing.Route) {
 	o := &f.overlay
 	for _, route := range byOverlay {
-		hop := route.IsDefault() && route.Copied() && !route.InTable(underlay.TableReply) && route.Dst.Addr().Is6() == f.V6
+		hop := route.IsDefault() && !route.InTable(underlay.TableReply) && route.Dst.Addr().Is6() == f.V6
 		if hop && !a.config.HostRoute && !o.Gateway.IsValid() {
 			o.Gateway = route.Via
 		}
