@@ -58,13 +58,14 @@ func (r *Request) DropDefault(v6 bool) {
 // gateway of the IPAM plugin. It is not valid if there is no such route, whatever gateway the IPAM plugin names: host-local
 // always names one.
 func (r *Request) Default(v6 bool) netip.Addr {
-	for _, route := range r.defaults(v6) {
-		if gw, ok := netip.AddrFromSlice(route.GW); ok && gw.Unmap().Is6() == v6 {
-			return gw.Unmap()
-		}
-		return r.Gateway(v6)
+	defaults := r.defaults(v6)
+	if len(defaults) == 0 {
+		return netip.Addr{}
 	}
-	return netip.Addr{}
+	if gw, ok := netip.AddrFromSlice(defaults[0].GW); ok && gw.Unmap().Is6() == v6 {
+		return gw.Unmap()
+	}
+	return r.Gateway(v6)
 }
 
 // defaults are the default routes of the main table in one family.

@@ -105,14 +105,16 @@ func (f *Family) Fill(p *plugin.Plan, table *routing.Table, by *routing.Link) {
 	f.NodeRoutes(p, table, by)
 	f.HijackRoutes(p, table, by)
 	for _, r := range f.Routes { // with the default routes: what is not by the wire is there by then
-		p.Add(r.In(table))
+		c := r.In(table)
+		c.There = f.There
+		p.Add(c)
 	}
 }
 
 // Move sends what has one of the interface's addresses to the interface's own table.
 func (f *Family) Move(p *plugin.Plan, pod *routing.Namespace, table *routing.Table) {
 	for _, addr := range f.Pods {
-		p.Add(&routing.Rule{NS: pod, V6: f.V6, Pref: PrefFrom, From: routing.Single(addr), Table: table})
+		p.Add(&routing.Rule{NS: pod, V6: f.V6, Pref: PrefFrom, From: routing.Single(addr), Table: table, Shared: f.There})
 	}
 }
 

@@ -154,7 +154,8 @@ func (a *attachment) takeMain(f *family, wire *party, others []*party) error {
 	}
 	var all []*underlay.Family
 	for _, other := range others {
-		if other.link != a.overlay && !other.ruled[f.V6] && !(takes && other.inMain(f.V6)) {
+		loses := takes && other.inMain(f.V6)
+		if other.link != a.overlay && !other.ruled[f.V6] && !loses {
 			continue
 		}
 		of, err := a.move(f, other, netip.Addr{})
@@ -192,6 +193,7 @@ func (f *family) replaces(all []*underlay.Family) {
 // route, where the kernel has none.
 func (a *attachment) move(f *family, p *party, gateway netip.Addr) (*underlay.Family, error) {
 	of := &underlay.Family{V6: f.V6, Nodes: f.Nodes, Pods: underlay.OfFamily(f.V6, p.addrs), Gateway: f.overlay.Gateway, Static: true}
+	of.There = p.ruled[f.V6] // which stays what it is, if this ADD fails
 	if len(of.Pods) == 0 {
 		return nil, nil
 	}
