@@ -113,10 +113,11 @@ func (a *attachment) yields(f *family, wire *party, others []*party) (bool, erro
 	}), nil
 }
 
-// yield moves the new interface. It moves no other that has not moved yet.
+// yield moves the new interface. Of the others, only those do that had to without it: the overlay's, and who has moved already.
 func (a *attachment) yield(r *plugin.Request, f *family, wire *party, others []*party) error {
 	for _, other := range others {
-		if !other.ruled[f.V6] {
+		first := other.link == a.overlay && underlay.Before(other.link.Name, wire.link.Name)
+		if !first && !other.ruled[f.V6] {
 			continue
 		}
 		if _, err := a.move(f, other, netip.Addr{}); err != nil {
