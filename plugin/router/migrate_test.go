@@ -55,6 +55,14 @@ func TestMigrateRoute(t *testing.T) {
 			"-1, net1's by router advertisement", -1, Dual, "pod ip -6 route add default via fe80::1 dev net1 proto ra metric 1023", true,
 			lines(moved4, eth4, moved6, "default via fe80::1 dev net1 proto ra metric 1023 pref medium", rule4, rule6),
 		},
+		{
+			"-1, eth0's are static", -1, Dual, "pod ip route replace default via 10.244.1.1 dev eth0 proto static; pod ip -6 route replace default via fd00:10:244:1::1 dev eth0 proto static", false,
+			lines("default via 10.244.1.1 dev eth0 table 200 proto static", new4, "default via fd00:10:244:1::1 dev eth0 table 200 proto static metric 1024 pref medium", new6, rule4, rule6),
+		},
+		{
+			"-1, net1's gateways are not on its link", -1, Dual, `pod ip addr del 10.10.30.53/24 dev net1; pod ip addr del fd30::53/64 dev net1
+			pod ip addr add 10.10.30.53/32 dev net1; pod ip addr add fd30::53/128 dev net1 nodad`, false, lines(moved4, eth4, moved6, eth6, rule4, rule6),
+		},
 		{"-1, eth0 has IPv4 only", -1, Only4, "", false, lines(moved4, new4, new6, rule4)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
