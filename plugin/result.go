@@ -30,19 +30,12 @@ func (r *Request) AppendInterfaces(added ...*types100.Interface) {
 // SetDefault makes the default route of the main table, in the family of the address, go by it: the CHECK of the
 // plugins before compares the routes with the kernel's. A gateway without a default route gets one.
 func (r *Request) SetDefault(via netip.Addr) {
-	found := false
-	for _, route := range r.Result.Routes {
-		ones, _ := route.Dst.Mask.Size()
-		dst, ok := netip.AddrFromSlice(route.Dst.IP)
-		inMain := route.Table == nil || *route.Table == routing.MainTable
-		if !ok || ones != 0 || dst.Unmap().Is4() != via.Is4() || !inMain {
-			continue
-		}
-		found = true
+	defaults := r.defaults(via.Is6())
+	for _, route := range defaults {
 		route.GW = via.AsSlice()
 		route.MTU, route.AdvMSS, route.Priority, route.Scope = 0, 0, 0, nil
 	}
-	if !found && r.Gateway(via.Is6()).IsValid() {
+	if len(defaults) == 0 && r.Gateway(via.Is6()).IsValid() {
 		zero := make(net.IP, len(via.AsSlice()))
 		dst := net.IPNet{IP: zero, Mask: net.CIDRMask(0, via.BitLen())}
 		r.Result.Routes = append(r.Result.Routes, &types.Route{Dst: dst, GW: via.AsSlice()})
@@ -57,19 +50,40 @@ func (r *Request) SetMAC(mac net.HardwareAddr) {
 // DropDefault takes the default route of one family, which has left the main table, out of the result: the CHECK of
 // the plugins before looks for it there.
 func (r *Request) DropDefault(v6 bool) {
-	r.Result.Routes = slices.DeleteFunc(r.Result.Routes, func(route *types.Route) bool {
+	defaults := r.defaults(v6)
+	r.Result.Routes = slices.DeleteFunc(r.Result.Routes, func(route *types.Route) bool { return slices.Contains(defaults, route) })
+}
+
+// Default is the next hop of the default route that the result gives to the pod in one family: the route's own, else the
+// gateway of the IPAM plugin. It is not valid if there is no such route, whatever gateway the IPAM plugin names: host-local
+// always names one.
+func (r *Request) Default(v6 bool) netip.Addr {
+	defaults := r.defaults(v6)
+	if len(defaults) == 0 {
+		return netip.Addr{}
+	}
+	if gw, ok := netip.AddrFromSlice(defaults[0].GW); ok && gw.Unmap().Is6() == v6 {
+		return gw.Unmap()
+	}
+	return r.Gateway(v6)
+}
+
+// defaults are the default routes of the main table in one family.
+func (r *Request) defaults(v6 bool) (routes []*types.Route) {
+	for _, route := range r.Result.Routes {
 		ones, _ := route.Dst.Mask.Size()
+		dst, ok := netip.AddrFromSlice(route.Dst.IP)
 		inMain := route.Table == nil || *route.Table == routing.MainTable
-		return ones == 0 && inMain && (route.Dst.IP.To4() == nil) == v6
-	})
+		if ok && ones == 0 && dst.Unmap().Is6() == v6 && inMain {
+			routes = append(routes, route)
+		}
+	}
+	return routes
 }
 
 // PodAddresses are those that the result gives to the pod's interface.
 func (r *Request) PodAddresses() (addrs []netip.Prefix) {
-	for _, ip := range r.Result.IPs {
-		if ip.Interface != nil && *ip.Interface != r.podInterface() {
-			continue
-		}
+	for _, ip := range r.podIPs() {
 		if addr, ok := netip.AddrFromSlice(ip.Address.IP); ok {
 			ones, _ := ip.Address.Mask.Size()
 			addrs = append(addrs, netip.PrefixFrom(addr.Unmap(), ones))
@@ -78,9 +92,16 @@ func (r *Request) PodAddresses() (addrs []netip.Prefix) {
 	return addrs
 }
 
-// Gateway is the gateway that the IPAM plugin named for the family of an address, or not valid.
+// podIPs are the addresses that the result gives to the pod's interface, or to no interface by name.
+func (r *Request) podIPs() []*types100.IPConfig {
+	return slices.DeleteFunc(slices.Clone(r.Result.IPs), func(ip *types100.IPConfig) bool {
+		return ip.Interface != nil && *ip.Interface != r.podInterface()
+	})
+}
+
+// Gateway is the gateway that the IPAM plugin named for the pod's interface in one family, or not valid.
 func (r *Request) Gateway(v6 bool) netip.Addr {
-	for _, ip := range r.Result.IPs {
+	for _, ip := range r.podIPs() {
 		if gw, ok := netip.AddrFromSlice(ip.Gateway); ok && gw.Unmap().Is6() == v6 {
 			return gw.Unmap()
 		}

@@ -190,6 +190,8 @@ func TestGateway(t *testing.T) {
 		{"IPv4", `{"address": "10.10.20.53/24", "gateway": "10.10.20.1"}`, "10.10.20.1", "invalid IP"},
 		{"IPv6", `{"address": "fd20::53/64", "gateway": "fd20::1"}`, "invalid IP", "fd20::1"},
 		{"dual stack, the first ones", `{"address": "fd20::53/64"}, {"address": "10.10.20.53/24", "gateway": "10.10.20.1"}, {"address": "10.10.20.54/24", "gateway": "10.10.20.2"}, {"address": "fd20::54/64", "gateway": "fd20::1"}`, "10.10.20.1", "fd20::1"},
+		{"another interface's first", `{"address": "10.244.1.5/32", "gateway": "169.254.1.1", "interface": 1}, {"address": "10.10.20.53/24", "gateway": "10.10.20.1", "interface": 0}`, "10.10.20.1", "invalid IP"},
+		{"another interface's only", `{"address": "10.244.1.5/32", "gateway": "169.254.1.1", "interface": 1}, {"address": "10.10.20.53/24", "interface": 0}`, "invalid IP", "invalid IP"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r, err := parse(t, "1.0.0", `{"cniVersion": "1.0.0", "interfaces": [{"name": "eth0", "sandbox": "/x"}], "ips": [`+test.ips+`]}`)
@@ -229,6 +231,27 @@ func TestValidAttachments(t *testing.T) {
 			}
 			if d := cmp.Diff(test.want, got); d != "" || listed != test.listed || err != nil {
 				t.Errorf("listed %v, error %v (-want +got)\n%s", listed, err, d)
+			}
+		})
+	}
+}
+
+func TestDefault(t *testing.T) {
+	for _, test := range []struct{ name, routes, v4, v6 string }{
+		{"none, whatever the gateways", `{"dst": "192.0.2.0/24"}`, "invalid IP", "invalid IP"},
+		{"by the gateways", `{"dst": "0.0.0.0/0"}, {"dst": "::/0"}`, "10.10.20.1", "fd20::1"},
+		{"by next hops of their own", `{"dst": "::/0", "gw": "fd20::9"}, {"dst": "0.0.0.0/0", "gw": "10.10.20.9"}`, "10.10.20.9", "fd20::9"},
+		{"IPv6 only", `{"dst": "::/0"}`, "invalid IP", "fd20::1"},
+		{"in another table", `{"dst": "0.0.0.0/0", "table": 77}`, "invalid IP", "invalid IP"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r, err := parse(t, "1.1.0", `{"cniVersion": "1.1.0", "interfaces": [{"name": "eth0", "sandbox": "/x"}], "ips": [
+				{"address": "10.10.20.53/24", "gateway": "10.10.20.1"}, {"address": "fd20::53/64", "gateway": "fd20::1"}], "routes": [`+test.routes+`]}`)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v4, v6 := r.Default(false).String(), r.Default(true).String(); v4 != test.v4 || v6 != test.v6 {
+				t.Errorf("got %s and %s", v4, v6)
 			}
 		})
 	}

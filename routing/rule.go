@@ -249,6 +249,11 @@ func (n *Namespace) Froms(pref int) (rules []*Rule, err error) {
 	return rules, nil
 }
 
+// LooksUp reports whether the rule leads to the table that a route is in, and to routes of its family.
+func (r *Rule) LooksUp(route *Route) bool {
+	return r.Table.id == route.Table.id && r.V6 == route.Dst.Addr().Is6()
+}
+
 // HasIif reports whether a rule of one pref, in one family, is for packets that come in by an interface of that name.
 func (n *Namespace) HasIif(v6 bool, pref int, iif string) (bool, error) {
 	rules, err := n.rules((&Rule{V6: v6}).family())

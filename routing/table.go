@@ -105,15 +105,14 @@ func (n *Namespace) Used(id int, except ...int) (bool, error) {
 	return found, nil
 }
 
-// HasDefault reports whether the main table has a default route that leaves by another interface than the one of an
-// index.
-func (n *Namespace) HasDefault(ipv6 bool, except int) (found bool, err error) {
+// HasDefault reports whether the main table has a default route that leaves by none of the interfaces of some indexes.
+func (n *Namespace) HasDefault(ipv6 bool, except ...int) (found bool, err error) {
 	f := v4
 	if ipv6 {
 		f = v6
 	}
 	err = n.dumpTable(f, MainTable, func(r *dumped) {
-		found = found || r.plain() && r.dst.Bits() == 0 && !r.leavesBy(except)
+		found = found || r.plain() && r.dst.Bits() == 0 && !slices.ContainsFunc(except, r.leavesBy)
 	})
 	return found, err
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"underlay-cni/integration/lab"
@@ -30,6 +31,7 @@ func later(t *testing.T, s *Subject) (p *lab.Pod, node, pod lab.Dump) {
 	for _, ip := range [][2]string{{"10.10.30.77/24", "10.10.30.1"}, {"fd30::77/64", "fd30::1"}} {
 		addr, subnet, err := net.ParseCIDR(ip[0])
 		must(t, err)
+		p.Result.Routes = append(p.Result.Routes, &types.Route{Dst: net.IPNet{IP: make(net.IP, len(subnet.IP)), Mask: make(net.IPMask, len(subnet.IP))}})
 		p.Result.IPs = append(p.Result.IPs, &types100.IPConfig{Interface: new(0), Address: net.IPNet{IP: addr, Mask: subnet.Mask}, Gateway: net.ParseIP(ip[1])})
 	}
 	eventually(t, func() string { // the kernel adds the last route of an IPv6 address at a time of its own

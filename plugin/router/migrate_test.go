@@ -55,6 +55,14 @@ func TestMigrateRoute(t *testing.T) {
 			"-1, net1's by router advertisement", -1, Dual, "pod ip -6 route add default via fe80::1 dev net1 proto ra metric 1023", true,
 			lines(moved4, eth4, moved6, "default via fe80::1 dev net1 proto ra metric 1023 pref medium", rule4, rule6),
 		},
+		{
+			"-1, eth0's are static", -1, Dual, "pod ip route replace default via 10.244.1.1 dev eth0 proto static; pod ip -6 route replace default via fd00:10:244:1::1 dev eth0 proto static", false,
+			lines("default via 10.244.1.1 dev eth0 table 200 proto static", new4, "default via fd00:10:244:1::1 dev eth0 table 200 proto static metric 1024 pref medium", new6, rule4, rule6),
+		},
+		{
+			"-1, net1's gateways are not on its link", -1, Dual, `pod ip addr del 10.10.30.53/24 dev net1; pod ip addr del fd30::53/64 dev net1
+			pod ip addr add 10.10.30.53/32 dev net1; pod ip addr add fd30::53/128 dev net1 nodad`, false, lines(moved4, eth4, moved6, eth6, rule4, rule6),
+		},
 		{"-1, eth0 has IPv4 only", -1, Only4, "", false, lines(moved4, new4, new6, rule4)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -94,17 +102,40 @@ func TestMigrateRoute(t *testing.T) {
 
 func lines(all ...string) string { return strings.Join(all, "\n") }
 
-// TestMigrateByName: -1 moves nothing for an interface whose name comes before the overlay's.
+// TestMigrateByName: with -1 the overlay's interface keeps main from one whose name comes before it, which gets a table of
+// its own; also where the interface plugin has put its default route before the overlay's. 1 gives it main.
 func TestMigrateByName(t *testing.T) {
 	n := NewNIC("a1", 30, Dual)
-	w := ptp.New(t, Dual, "", n)
-	for _, mode := range []int{-1, 1} {
-		w.Add(t, n, "migrate_route", mode)
-		w.Check(t, n, "migrate_route", mode)
-		out := w.Sh(t, "pod ip rule; pod ip route show default")
-		if strings.Contains(out, "1024:") != (mode == 1) || strings.Contains(out, "dev a1 ") != (mode == 1) {
-			t.Errorf("%d: %s", mode, out)
-		}
+	const inFront = "pod ip route prepend default via 10.10.30.1 dev a1; pod ip -6 route add default via fd30::1 dev a1 metric 50"
+	for _, test := range []struct {
+		name, script string
+		mode         int
+		main, moved  string
+	}{
+		{"-1", "", -1, "eth0", "a1"},
+		{"-1, in front", inFront, -1, "eth0", "a1"},
+		{"1", "", 1, "a1", "eth0"},
+		{"1, in front", inFront, 1, "a1", "eth0"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			w := ptp.New(t, Dual, test.script, n)
+			for range 2 {
+				w.Add(t, n, "migrate_route", test.mode)
+				w.Check(t, n, "migrate_route", test.mode)
+			}
+			for table, dev := range map[string]string{"main": test.main, "200": test.moved} {
+				out := w.Sh(t, fmt.Sprintf("pod ip route show default table %s; pod ip -6 route show default table %[1]s", table))
+				if strings.Count(out, "default") != 2 || strings.Count(out, "dev "+dev+" ") != 2 {
+					t.Errorf("%s is to be %s's:\n%s", table, dev, out)
+				}
+			}
+			w.Del(t, n)
+			w.Sh(t, "pod ip link del a1")
+			if out := w.Sh(t, "pod ip rule; pod ip route show default; pod ip -6 route show default"); strings.Contains(out, "1024:") || strings.Count(out, "dev eth0") != 2 {
+				t.Error(out)
+			}
+		})
 	}
 }
 
@@ -199,5 +230,22 @@ func TestAgainBelow(t *testing.T) {
 				t.Error(out)
 			}
 		})
+	}
+}
+
+// TestLateAdvertisement: an interface that brings no IPv6 default route does not get one beside that of another later.
+func TestLateAdvertisement(t *testing.T) {
+	for _, overlay := range []Stack{Dual, Only4} {
+		n := Net1(Dual)
+		w := ptpOf(overlay).New(t, Dual, "", n)
+		prev := n.PrevResult(w.Pod, "1.0.0")
+		prev["routes"] = []any{}
+		w.Sh(t, "pod ip -6 route del default dev net1 2>&- || :")
+		w.Add(t, n, "prevResult", prev)
+		want := map[bool]string{true: "0\n", false: "1\n"}[overlay.V6]
+		if got := w.Sh(t, "pod cat /proc/sys/net/ipv6/conf/net1/accept_ra_defrtr"); got != want {
+			t.Errorf("overlay %s: accept_ra_defrtr is %swant %s", overlay.Name, got, want)
+		}
+		w.Check(t, n, "prevResult", prev)
 	}
 }

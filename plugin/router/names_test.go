@@ -74,7 +74,7 @@ func TestRenamed(t *testing.T) {
 			w := calico.New(t, s, "", one)
 			before := w.Show(t)
 			w.Add(t, one)
-			w.Sh(t, "pod ip link set net1 down; pod ip link set net1 name net1-nic; pod ip link set net1-nic up; pod ip link add net1 type veth peer name other")
+			w.Sh(t, "pod sysctl -qw net/ipv6/conf/net1/keep_addr_on_down=1; pod ip link set net1 down; pod ip link set net1 name net1-nic; pod ip link set net1-nic up; pod ip link add net1 type veth peer name other")
 			added := w.Sh(t, pod)
 			w.Sh(t, other.Make())
 			w.Add(t, other)

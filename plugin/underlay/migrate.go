@@ -42,8 +42,8 @@ func split(name string) (word string, number int) {
 // OwnTable is the pod's table for the routes of an interface: the one that an earlier ADD has chosen; else start for
 // net1, the next for net2, and so on; for any other name start. Where that one is taken, by the kernel, by another
 // interface's addresses or by routes of others, it is the next that is free. by is the interface towards the node, whose
-// routes are in all of these tables; it need not exist yet.
-func OwnTable(pod *routing.Namespace, start int, dev, by *routing.Link, addrs []netip.Addr) (*routing.Table, error) {
+// routes are in all of these tables; it need not exist yet. Tables that the same plan gives to others are taken, too.
+func OwnTable(pod *routing.Namespace, start int, dev, by *routing.Link, addrs []netip.Addr, taken ...int) (*routing.Table, error) {
 	rules, err := pod.Froms(PrefFrom)
 	if err != nil {
 		return nil, err
@@ -78,7 +78,7 @@ func OwnTable(pod *routing.Namespace, start int, dev, by *routing.Link, addrs []
 		id += number - 1
 	}
 	for ; ; id++ {
-		if others[id] || reserved(id) {
+		if others[id] || reserved(id) || slices.Contains(taken, id) {
 			continue
 		}
 		used, err := pod.Used(id, index, byIndex)

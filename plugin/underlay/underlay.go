@@ -106,14 +106,16 @@ func (f *Family) Fill(p *plugin.Plan, table *routing.Table, by *routing.Link) {
 	f.NodeRoutes(p, table, by)
 	f.HijackRoutes(p, table, by)
 	for _, r := range f.Routes { // with the default routes: what is not by the wire is there by then
-		p.Add(r.In(table))
+		c := r.In(table)
+		c.There = f.There
+		p.Add(c)
 	}
 }
 
 // Move sends what has one of the interface's addresses to the interface's own table.
 func (f *Family) Move(p *plugin.Plan, pod *routing.Namespace, table *routing.Table) {
 	for _, addr := range f.Pods {
-		p.Add(&routing.Rule{NS: pod, V6: f.V6, Pref: PrefFrom, From: routing.Single(addr), Table: table})
+		p.Add(&routing.Rule{NS: pod, V6: f.V6, Pref: PrefFrom, From: routing.Single(addr), Table: table, Shared: f.There})
 	}
 }
 
@@ -133,7 +135,8 @@ func (f *Family) Forsake(p *plugin.Plan, link *routing.Link) {
 
 // Sort gives the family the routes of its interface: those in the main table, and the default route, which an earlier
 // ADD may have moved to the interface's own table, or which may be known only by the gateway that the IPAM plugin has
-// named: where another interface has a default route already, the interface plugin cannot add one.
+// named: where another interface has a default route already, the interface plugin cannot add one. A gateway that is not on
+// the interface's link is none.
 func (f *Family) Sort(routes []*routing.Route, own *routing.Table, dev *routing.Link, gateway netip.Addr) error {
 	id, err := own.ID()
 	if err != nil {
@@ -158,10 +161,17 @@ func (f *Family) Sort(routes []*routing.Route, own *routing.Table, dev *routing.
 	case hasDefault:
 	case len(kept) > 0:
 		f.Routes = append(f.Routes, kept...)
-	case gateway.IsValid():
+	case gateway.IsValid() && onLink(f.Routes, gateway):
 		f.Routes = append(f.Routes, &routing.Route{Table: own, Dst: routing.All(f.V6), Via: gateway, Dev: dev})
 	}
 	return nil
+}
+
+// onLink tells whether an address is a neighbour's, as the routes of an interface say.
+func onLink(routes []*routing.Route, addr netip.Addr) bool {
+	return addr.IsLinkLocalUnicast() && addr.Is6() || slices.ContainsFunc(routes, func(r *routing.Route) bool {
+		return !r.IsDefault() && !r.HasGateway() && r.Dst.Contains(addr)
+	})
 }
 
 // SetHijack gives the family its share of the prefixes. A prefix that is exactly one on the interface's own link is

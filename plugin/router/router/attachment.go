@@ -45,6 +45,7 @@ type family struct {
 	source  netip.Addr     // of the node, towards the new interface
 	ruled   bool           // the node has the rule from somebody else: the kernel would take a second one
 	gets    *routing.Route // the new interface's default route, where main is to get it
+	deaf    bool           // it brings none, and none that a router advertises later is to come beside that of another
 }
 
 // has tells whether the new interface and the node have the family.
@@ -227,17 +228,8 @@ func (a *attachment) lookAtRoutes(r *plugin.Request) error {
 	for _, f := range a.families {
 		a.lookAtOverlayRoutes(f, byOverlay, byWire)
 	}
-	moves, err := a.movers()
-	if err != nil {
+	if err := a.lookAtMain(r); err != nil {
 		return fmt.Errorf("look at the pod: %w", err)
-	}
-	for _, link := range moves {
-		if err := a.move(r, link); err != nil {
-			return fmt.Errorf("look at the pod: %w", err)
-		}
-	}
-	if !slices.Contains(moves, a.wire.Link) && len(moves) > 0 {
-		return a.takeMain(r, byWire)
 	}
 	return nil
 }
@@ -247,7 +239,7 @@ func (a *attachment) lookAtRoutes(r *plugin.Request) error {
 func (a *attachment) lookAtOverlayRoutes(f *family, byOverlay, byWire []*routing.Route) {
 	o := &f.overlay
 	for _, route := range byOverlay {
-		if route.Dst.Addr().Is6() != f.V6 || !route.Copied() || route.InTable(underlay.TableReply) {
+		if route.Dst.Addr().Is6() != f.V6 || route.InTable(underlay.TableReply) {
 			continue
 		}
 		byHop := route.IsDefault() && !a.config.HostRoute || route.InMain() && route.Dst == routing.Single(f.Node())

@@ -20,19 +20,21 @@ type end struct {
 	links   []*routing.LinkAttrs
 	others  []string // still attached
 	rules   []*routing.Rule
-	addrs   map[netip.Addr]string // the interface of each of the pod's addresses
-	gone    []string              // names of attachments that end before this one
+	addrs   map[netip.Addr]string       // the interface of each of the pod's addresses
+	routes  map[string][]*routing.Route // by the interface
+	gone    []string                    // names of attachments that end before this one
+	over    map[string]bool             // the interfaces of those
 }
 
-// leavePod takes away what the attachment has in a pod that is still there. The interface before gets back its place in
-// the main table. With the last attachment all of ours goes. Those of some names have gone by then. A DEL works with any
+// leavePod takes away what the attachment has in a pod that is still there. In each family the last of the others inherits
+// main. With the last attachment all of ours goes. Those of some names have gone by then. A DEL works with any
 // configuration.
 func leavePod(r *plugin.Request, p *plugin.Plan, name string, gone ...string) error {
 	config, _ := underlay.Decode(r, conflist.DecodeRouter)
 	if r.Pod == nil {
 		return nil
 	}
-	e := &end{Request: r, name: name, IfName: r.IfName, addrs: map[netip.Addr]string{}, gone: gone}
+	e := &end{Request: r, name: name, IfName: r.IfName, addrs: map[netip.Addr]string{}, routes: map[string][]*routing.Route{}, gone: gone, over: map[string]bool{}}
 	if config != nil {
 		e.overlay = config.OverlayInterface
 	}
@@ -53,11 +55,14 @@ func (e *end) look() (err error) {
 	if at := slices.IndexFunc(e.links, e.is); at >= 0 {
 		e.IfName = e.links[at].Name
 	}
-	names, gone := make(map[int]string), make(map[string]bool)
+	names := make(map[int]string)
 	for _, l := range e.links {
 		names[l.Index] = l.Name
-		gone[l.Name] = slices.ContainsFunc(l.AltNames, func(name string) bool { return slices.Contains(e.gone, name) })
-		if attached(l) && l.Name != e.IfName && !gone[l.Name] {
+		if e.routes[l.Name], err = e.Pod.Routes(e.Pod.Link(l.Name)); err != nil {
+			return err
+		}
+		e.over[l.Name] = slices.ContainsFunc(l.AltNames, func(name string) bool { return slices.Contains(e.gone, name) })
+		if attached(l) && l.Name != e.IfName && !e.over[l.Name] {
 			e.others = append(e.others, l.Name)
 		}
 	}
@@ -68,7 +73,7 @@ func (e *end) look() (err error) {
 	if err == nil {
 		e.rules, err = e.Pod.Froms(underlay.PrefFrom)
 	}
-	e.rules = slices.DeleteFunc(e.rules, func(rule *routing.Rule) bool { return gone[e.addrs[rule.From.Addr()]] })
+	e.rules = slices.DeleteFunc(e.rules, func(rule *routing.Rule) bool { return e.over[e.addrs[rule.From.Addr()]] })
 	return err
 }
 
@@ -93,29 +98,21 @@ func (e *end) leave(p *plugin.Plan) error {
 	if ours, err := e.ours(); !ours || err != nil {
 		return err
 	}
-	heir := e.heir()
-	var tables []int
-	for _, rule := range e.rules {
-		by := e.addrs[rule.From.Addr()]
-		if len(e.others) > 0 && by != "" && by != e.IfName && by != heir {
-			continue
-		}
-		id, err := rule.Table.ID()
+	heirs := map[bool]string{}
+	for _, v6 := range []bool{false, true} {
+		heir, err := e.heir(v6)
 		if err != nil {
 			return err
 		}
-		tables = append(tables, id)
+		heirs[v6] = heir
 	}
+	ending := slices.DeleteFunc(slices.Clone(e.rules), func(rule *routing.Rule) bool { return !e.ends(rule, heirs[rule.V6]) })
 	for _, l := range e.links {
-		if err := e.leaveRoutes(p, l, l.Name == heir, tables); err != nil {
-			return err
-		}
+		e.leaveRoutes(p, l, heirs, ending)
 	}
 	routes := p.Changes()
-	for _, rule := range e.rules {
-		if id, err := rule.Table.ID(); err == nil && slices.Contains(tables, id) {
-			p.AddAfter(&routing.NoRule{Rule: rule}, routes...) // a DEL finds the table by it
-		}
+	for _, rule := range ending {
+		p.AddAfter(&routing.NoRule{Rule: rule}, routes...) // a DEL finds the table by it
 	}
 	for _, v6 := range []bool{false, true} {
 		if len(e.others) == 0 {
@@ -126,54 +123,72 @@ func (e *end) leave(p *plugin.Plan) error {
 	return nil
 }
 
-// heir is the interface that has moved for this one, and comes back: the last by name of those that have. It is empty
-// if this one has moved, too, for a later one, or has not taken main from another that is attached: its ADD may have been
-// killed before that.
-func (e *end) heir() (heir string) {
-	for _, other := range e.others {
-		if !slices.ContainsFunc(e.rules, func(rule *routing.Rule) bool { return e.addrs[rule.From.Addr()] == other }) {
-			return ""
+// heir is who inherits main in one family: the last by name of those whose default routes are in a table of their own. Nobody
+// does while main has a default route of another interface than the one that leaves: its ADD may have been killed before
+// it took main, it may have had none to bring, or have moved itself.
+func (e *end) heir(v6 bool) (heir string, err error) {
+	var leaving []int
+	for _, l := range e.links {
+		if l.Name == e.IfName || e.over[l.Name] {
+			leaving = append(leaving, l.Index)
 		}
+	}
+	if has, err := e.Pod.HasDefault(v6, leaving...); has || err != nil {
+		return "", err
 	}
 	for _, rule := range e.rules {
 		by := e.addrs[rule.From.Addr()]
-		if by == e.IfName {
-			return ""
-		}
-		if by != "" && (heir == "" || underlay.Before(heir, by)) {
+		if rule.V6 == v6 && by != e.IfName && len(e.defaults(by, rule)) > 0 && (heir == "" || underlay.Before(heir, by)) {
 			heir = by
 		}
 	}
-	return heir
+	return heir, nil
 }
 
-// leaveRoutes takes away the routes by one interface in some tables, after the default routes of the heir are in main again;
-// and with the last attachment all of ours by the overlay's interface.
-func (e *end) leaveRoutes(p *plugin.Plan, l *routing.LinkAttrs, heir bool, tables []int) error {
-	routes, err := e.Pod.Routes(e.Pod.Link(l.Name))
-	if err != nil {
-		return err
+// ends tells whether what a rule says of its interface and its family is over: it is the leaving one's, or that of an interface
+// that has gone; or no attached one comes after it any more, and its default route is in main, or will be.
+func (e *end) ends(rule *routing.Rule, heir string) bool {
+	by := e.addrs[rule.From.Addr()]
+	if len(e.others) == 0 || by == "" || by == e.IfName {
+		return true
 	}
+	for addr, other := range e.addrs {
+		if addr.Is6() == rule.V6 && slices.Contains(e.others, other) && underlay.Before(by, other) {
+			return false
+		}
+	}
+	inMain := slices.ContainsFunc(e.routes[by], func(r *routing.Route) bool { return r.InMain() && r.IsDefault() && r.Dst.Addr().Is6() == rule.V6 })
+	return by == heir || inMain || len(e.defaults(by, rule)) == 0
+}
+
+// defaults are the default routes that an interface has in the table of a rule.
+func (e *end) defaults(by string, rule *routing.Rule) (routes []*routing.Route) {
+	for _, r := range e.routes[by] {
+		if r.IsDefault() && rule.LooksUp(r) {
+			routes = append(routes, r)
+		}
+	}
+	return routes
+}
+
+// leaveRoutes takes away the routes by one interface that some rules look up, after the default routes of a heir are in main
+// again; and with the last attachment all of ours by the overlay's interface.
+func (e *end) leaveRoutes(p *plugin.Plan, l *routing.LinkAttrs, heirs map[bool]string, ending []*routing.Rule) {
 	had := len(p.Changes())
 	for _, v6 := range []bool{false, true} {
-		if !heir {
-			break
-		}
-		// Without another default route than that of the interface that leaves, which goes with it.
-		if err := e.inherit(p, l, v6, tables, routes); err != nil {
-			return err
+		if heirs[v6] == l.Name {
+			e.inherit(p, l.Name, v6)
 		}
 	}
 	inherited := p.Changes()[had:]
-	for _, r := range routes {
-		if slices.ContainsFunc(tables, r.InTable) {
+	for _, r := range e.routes[l.Name] {
+		if slices.ContainsFunc(ending, func(rule *routing.Rule) bool { return rule.LooksUp(r) }) {
 			p.AddAfter(&routing.NoRoute{Route: r}, inherited...) // the only copy of a default route, until it is in main again
 		}
 	}
 	if len(e.others) == 0 {
-		leaveOverlay(p, routes, l.Name == e.overlay)
+		leaveOverlay(p, e.routes[l.Name], l.Name == e.overlay)
 	}
-	return nil
 }
 
 // leaveOverlay takes away the ways to the node by an interface, if it is the overlay's: that one has the routes for answers,
@@ -189,7 +204,7 @@ func leaveOverlay(p *plugin.Plan, routes []*routing.Route, named bool) {
 		return
 	}
 	for _, r := range routes {
-		if !r.InMain() || r.Copied() {
+		if !r.InMain() || r.Copied() || r.IsDefault() {
 			continue
 		}
 		to := netip.Addr{}
@@ -214,19 +229,18 @@ func leaveRoute(p *plugin.Plan, r *routing.Route, to netip.Addr) {
 	p.AddAfter(&routing.NoRoute{Route: r}, neigh)
 }
 
-func (e *end) inherit(p *plugin.Plan, l *routing.LinkAttrs, v6 bool, tables []int, routes []*routing.Route) error {
-	leaving, _ := e.Pod.Link(e.IfName).Index() // 0, no interface's, if it has gone
-	if has, err := e.Pod.HasDefault(v6, leaving); has || err != nil {
-		return err
-	}
-	for _, r := range routes {
-		if !r.IsDefault() || !r.Copied() || r.Dst.Addr().Is6() != v6 || !slices.ContainsFunc(tables, r.InTable) {
+// inherit puts the default routes of an interface back into main.
+func (e *end) inherit(p *plugin.Plan, heir string, v6 bool) {
+	for _, rule := range e.rules {
+		if rule.V6 != v6 || e.addrs[rule.From.Addr()] != heir {
 			continue
 		}
-		p.Add(r.In(e.Pod.Table(routing.MainTable)))
-		if r.Learned() {
-			p.Add(routing.Inet6Conf(e.Pod.Link(l.Name), "accept_ra_defrtr=1"))
+		for _, r := range e.defaults(heir, rule) {
+			p.Add(r.In(e.Pod.Table(routing.MainTable)))
+			if r.Learned() {
+				p.Add(routing.Inet6Conf(e.Pod.Link(heir), "accept_ra_defrtr=1"))
+			}
 		}
+		return // those of its further addresses look up the same table
 	}
-	return nil
 }

@@ -10,122 +10,230 @@ import (
 	"underlay-cni/routing"
 )
 
-// A moved is an interface whose routes move to a table of their own.
+// Each family is decided by itself:
+//
+//   - who moves: of those that come before the new one by name, with migrate_route 1 of all others, the overlay's, and who would
+//     lose main; each takes its default routes along to a table of its own, where a DEL finds them;
+//   - who has main: the new interface, if it brings a default route and each interface that had one in main moves;
+//   - or the new one yields, and moves itself: where it brings a default route and main is that of one that comes after it, or
+//     where it has moved for another already;
+//   - who inherits main, at a DEL, is in end.go.
+
+// A moved is an interface whose routes move to a table of their own, in some families.
 type moved struct {
-	link     *routing.Link
+	*party
 	table    *routing.Table
 	families []*underlay.Family
 }
 
-// movers are the interfaces whose routes migrate_route has moved: the one that comes before the new one by name; and the
-// new one itself, where one that is attached already comes after it, or took its place.
-func (a *attachment) movers() (links []*routing.Link, err error) {
-	mode, before := a.config.MigrateRoute, ""
-	all := append([]string{a.overlay.Name}, a.others...)
-	for _, other := range all {
-		if underlay.Before(other, a.IfName) && (before == "" || underlay.Before(before, other)) {
-			before = other
-		}
-	}
-	if before == "" && mode == conflist.MigrateAlways {
-		before = a.overlay.Name
-	}
-	if before == "" || mode == conflist.MigrateNever {
-		return nil, nil
-	}
-	links = append(links, a.pod.Link(before))
-	rules, err := a.pod.Froms(underlay.PrefFrom)
-	if err != nil {
-		return nil, err
-	}
-	own := slices.ContainsFunc(rules, func(rule *routing.Rule) bool {
-		return slices.ContainsFunc(a.families, func(f *family) bool { return slices.Contains(f.Pods, rule.From.Addr()) })
-	})
-	later := slices.ContainsFunc(a.others, func(other string) bool { return underlay.Before(a.IfName, other) })
-	if own || mode == conflist.MigrateByName && later {
-		links = append(links, a.wire.Link)
-	}
-	return links, nil
+// A party is an interface that main may belong to: the overlay's, an attached one, or the new one.
+type party struct {
+	link   *routing.Link
+	index  int
+	addrs  []routing.Address // usable
+	routes []*routing.Route
+	ruled  map[bool]bool // it has moved already, in IPv6 or not
 }
 
-// move gives an interface its table, in the families that the new one has, too.
-func (a *attachment) move(r *plugin.Request, link *routing.Link) error {
-	usable, err := a.pod.UsableAddresses(link)
-	if err != nil {
-		return err
+// inMain tells whether a default route of main is the interface's.
+func (p *party) inMain(v6 bool) bool {
+	return slices.ContainsFunc(p.routes, func(r *routing.Route) bool { return r.IsDefault() && r.InMain() && r.Dst.Addr().Is6() == v6 })
+}
+
+func (a *attachment) party(link *routing.Link, rules []*routing.Rule) (p *party, err error) {
+	p = &party{link: link, ruled: map[bool]bool{}}
+	if p.index, err = link.Index(); err != nil {
+		return nil, err
 	}
-	routes, err := a.pod.Routes(link)
-	if err != nil {
-		return err
+	if p.addrs, err = a.pod.UsableAddresses(link); err != nil {
+		return nil, err
 	}
-	routes = slices.DeleteFunc(routes, func(route *routing.Route) bool { return !route.Copied() })
-	index, err := link.Index()
-	if err != nil {
-		return err
-	}
-	m := &moved{link: link}
-	var addrs []netip.Addr
-	for _, f := range a.families {
-		of := &underlay.Family{V6: f.V6, Nodes: f.Nodes, Pods: underlay.OfFamily(f.V6, usable), Gateway: f.overlay.Gateway, MTU: f.overlay.MTU, Static: true}
-		if len(of.Pods) > 0 {
-			addrs = append(addrs, of.Pods...)
-			m.families = append(m.families, of)
+	for _, rule := range rules {
+		if slices.ContainsFunc(p.addrs, func(addr routing.Address) bool { return addr.Prefix.Addr() == rule.From.Addr() }) {
+			p.ruled[rule.V6] = true
 		}
 	}
-	if len(addrs) == 0 {
+	p.routes, err = a.pod.Routes(link)
+	return p, err
+}
+
+// lookAtMain decides who moves and who has main, in each family.
+func (a *attachment) lookAtMain(r *plugin.Request) error {
+	if a.config.MigrateRoute == conflist.MigrateNever {
 		return nil
 	}
-	if m.table, err = underlay.OwnTable(a.pod, a.config.RouteTableStart, link, a.overlay, addrs); err != nil {
+	rules, err := a.pod.Froms(underlay.PrefFrom)
+	if err != nil {
 		return err
 	}
-	for _, f := range m.families {
-		a.hijack(f, routes, nil)
-		var gateway netip.Addr
-		if link == a.wire.Link {
-			gateway = r.Gateway(f.V6)
-		}
-		if err := f.Sort(routes, m.table, link, gateway); err != nil {
+	wire, err := a.party(a.wire.Link, rules)
+	if err != nil {
+		return err
+	}
+	var others []*party
+	links := []*routing.Link{a.overlay}
+	for _, name := range a.others {
+		links = append(links, a.pod.Link(name))
+	}
+	for _, link := range links {
+		other, err := a.party(link, rules)
+		if err != nil {
 			return err
 		}
-		if f.Leaves, err = a.pod.HasDefault(f.V6, index); err != nil {
+		others = append(others, other)
+	}
+	for _, f := range a.families {
+		if err := f.Sort(wire.routes, a.pod.Table(routing.MainTable), wire.link, r.Default(f.V6)); err != nil {
+			return err
+		}
+		yields, err := a.yields(f, wire, others)
+		if err != nil {
+			return err
+		}
+		if f.V6 && !f.brings() {
+			if f.deaf, err = a.pod.HasDefault(true, wire.index); err != nil {
+				return err
+			}
+		}
+		if yields {
+			err = a.yield(r, f, wire, others)
+		} else {
+			err = a.takeMain(f, wire, others)
+		}
+		if err != nil {
 			return err
 		}
 	}
-	a.moved = append(a.moved, m)
 	return nil
 }
 
-// takeMain makes the new interface's default route that of main. One that brings none leaves the family as it is.
-func (a *attachment) takeMain(r *plugin.Request, byWire []*routing.Route) error {
-	main := a.pod.Table(routing.MainTable)
-	for _, f := range a.families {
-		if err := f.Sort(byWire, main, a.wire.Link, r.Gateway(f.V6)); err != nil {
-			return err
-		}
-		gateway := r.Gateway(f.V6)
-		if len(f.Main) > 0 || !gateway.IsValid() {
+// brings tells whether the new interface has a default route.
+func (f *family) brings() bool { return slices.ContainsFunc(f.Routes, (*routing.Route).IsDefault) }
+
+// yields tells whether main stays that of another, and the new interface moves itself.
+func (a *attachment) yields(f *family, wire *party, others []*party) (bool, error) {
+	if wire.ruled[f.V6] {
+		return a.pod.HasDefault(f.V6, wire.index)
+	}
+	return f.brings() && a.config.MigrateRoute == conflist.MigrateByName && slices.ContainsFunc(others, func(other *party) bool {
+		return underlay.Before(wire.link.Name, other.link.Name) && other.inMain(f.V6)
+	}), nil
+}
+
+// yield moves the new interface. Of the others, only those do that had to without it: the overlay's, and who has moved already.
+func (a *attachment) yield(r *plugin.Request, f *family, wire *party, others []*party) error {
+	for _, other := range others {
+		first := other.link == a.overlay && underlay.Before(other.link.Name, wire.link.Name)
+		if !first && !other.ruled[f.V6] {
 			continue
 		}
-		f.gets = &routing.Route{Table: main, Dst: routing.All(f.V6), Via: gateway, Dev: a.wire.Link}
-		for _, m := range a.moved {
-			for _, of := range m.families {
-				if of.V6 == f.V6 {
-					f.gets.Over, of.Leaves = of.Main, true
-					of.Main = notReplaced(of.Main, f.V6)
-				}
+		if _, err := a.move(f, other, netip.Addr{}); err != nil {
+			return err
+		}
+	}
+	own, err := a.move(f, wire, r.Default(f.V6))
+	if own != nil {
+		own.Leaves = true
+	}
+	return err
+}
+
+// takeMain makes the new interface's default route that of main, after those who would lose main have moved. One that brings
+// none leaves main as it is; so does one that would take main from an interface that does not move.
+func (a *attachment) takeMain(f *family, wire *party, others []*party) error {
+	others = slices.DeleteFunc(slices.Clone(others), func(other *party) bool {
+		moves := a.config.MigrateRoute == conflist.MigrateAlways || underlay.Before(other.link.Name, wire.link.Name)
+		return !moves || len(underlay.OfFamily(f.V6, other.addrs)) == 0
+	})
+	at := slices.IndexFunc(f.Routes, (*routing.Route).IsDefault)
+	takes := at >= 0
+	if takes && len(f.Main) == 0 {
+		moving := []int{wire.index}
+		for _, other := range others {
+			moving = append(moving, other.index)
+		}
+		stays, err := a.pod.HasDefault(f.V6, moving...)
+		if err != nil {
+			return err
+		}
+		if takes = !stays; takes {
+			f.gets = f.Routes[at]
+		}
+	}
+	var all []*underlay.Family
+	for _, other := range others {
+		loses := takes && other.inMain(f.V6)
+		if other.link != a.overlay && !other.ruled[f.V6] && !loses {
+			continue
+		}
+		of, err := a.move(f, other, netip.Addr{})
+		if err != nil {
+			return err
+		}
+		of.Leaves = takes
+		all = append(all, of)
+	}
+	if f.gets != nil {
+		f.replaces(all)
+	}
+	return nil
+}
+
+// replaces tells the new default route in whose place it comes. The one with the same metric need not be deleted then; of several
+// the kernel takes the place of one, and nobody knows of which.
+func (f *family) replaces(all []*underlay.Family) {
+	metric := map[bool]int{false: 0, true: 1024}[f.V6]
+	var same []*routing.Route
+	for _, of := range all {
+		for _, r := range of.Main {
+			f.gets.Over = append(f.gets.Over, r)
+			if r.Metric == metric {
+				same = append(same, r)
 			}
 		}
 	}
-	return nil
+	for _, of := range all {
+		of.Main = slices.DeleteFunc(of.Main, func(r *routing.Route) bool { return len(same) == 1 && r == same[0] })
+	}
 }
 
-// notReplaced leaves out the one default route whose place the new one takes: that with the same metric. Of several, which
-// only IPv6 can have, the kernel takes the place of one.
-func notReplaced(defaults []*routing.Route, v6 bool) []*routing.Route {
-	metric := map[bool]int{false: 0, true: 1024}[v6]
-	rest := slices.DeleteFunc(slices.Clone(defaults), func(r *routing.Route) bool { return r.Metric == metric })
-	if len(defaults)-len(rest) == 1 {
-		return rest
+// move gives an interface its table in one family; nothing if it has no address of that. The gateway is that of its default
+// route, where the kernel has none.
+func (a *attachment) move(f *family, p *party, gateway netip.Addr) (*underlay.Family, error) {
+	of := &underlay.Family{V6: f.V6, Nodes: f.Nodes, Pods: underlay.OfFamily(f.V6, p.addrs), Gateway: f.overlay.Gateway, MTU: f.overlay.MTU, Static: true}
+	of.There = p.ruled[f.V6] // which stays what it is, if this ADD fails
+	if len(of.Pods) == 0 {
+		return nil, nil
 	}
-	return defaults
+	m, err := a.movedOf(p)
+	if err != nil {
+		return nil, err
+	}
+	routes := slices.DeleteFunc(slices.Clone(p.routes), func(route *routing.Route) bool { return !route.Copied() && !route.IsDefault() })
+	a.hijack(of, routes, nil)
+	m.families = append(m.families, of)
+	return of, of.Sort(routes, m.table, p.link, gateway)
+}
+
+// movedOf is what an interface has in this plan: one table for both families.
+func (a *attachment) movedOf(p *party) (*moved, error) {
+	var taken []int
+	for _, m := range a.moved {
+		if m.party == p {
+			return m, nil
+		}
+		id, err := m.table.ID()
+		if err != nil {
+			return nil, err
+		}
+		taken = append(taken, id)
+	}
+	addrs := append(underlay.OfFamily(false, p.addrs), underlay.OfFamily(true, p.addrs)...)
+	table, err := underlay.OwnTable(a.pod, a.config.RouteTableStart, p.link, a.overlay, addrs, taken...)
+	if err != nil {
+		return nil, err
+	}
+	m := &moved{party: p, table: table}
+	a.moved = append(a.moved, m)
+	return m, nil
 }

@@ -119,6 +119,9 @@ func (a *attachment) migrateRoute(p *plugin.Plan) {
 		if f.gets != nil {
 			p.Add(f.gets)
 		}
+		if f.deaf {
+			p.Add(routing.Inet6Conf(a.wire.Link, "accept_ra_defrtr=0"))
+		}
 	}
 	for _, m := range a.moved {
 		for _, f := range m.families {
