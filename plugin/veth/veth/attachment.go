@@ -201,9 +201,16 @@ func (a *attachment) all() (addrs []netip.Addr) {
 	return addrs
 }
 
-// moves reports whether the routes of a later interface move to its own table.
+// moves reports whether the routes of a later interface move to its own table: by name, where it is not the first of them.
 func (a *attachment) moves() bool {
-	return !a.first && underlay.Moves(a.config.MigrateRoute, a.wire.Link.Name, a.before)
+	switch a.config.MigrateRoute {
+	case conflist.MigrateNever:
+		return false
+	case conflist.MigrateAlways:
+		return !a.first
+	default:
+		return !a.first && slices.ContainsFunc(a.before, func(other string) bool { return underlay.Before(other, a.wire.Link.Name) })
+	}
 }
 
 // ownsMain tells whether the main table's routes by veth0 are to be this interface's: those of the first interface that

@@ -6,18 +6,8 @@ import (
 	"strconv"
 	"strings"
 
-	"underlay-cni/conflist"
 	"underlay-cni/routing"
 )
-
-// Moves tells whether migrate_route has the routes of one of several interfaces moved: by name, where the interface is
-// not the first of them.
-func Moves(mode conflist.MigrateRoute, name string, others []string) bool {
-	if mode != conflist.MigrateByName {
-		return mode == conflist.MigrateAlways
-	}
-	return slices.ContainsFunc(others, func(other string) bool { return Before(other, name) })
-}
 
 // Before compares names as people do: eth0, net1, net2, net10.
 func Before(a, b string) bool {
