@@ -37,11 +37,14 @@ var (
 	podTable = regexp.MustCompile(`(table|lookup) (2[5-9]\d|[34]\d\d)\b`)
 	// source is what ADD leaves to the kernel where that chooses the same, and a script cannot know.
 	source = regexp.MustCompile(`(dev veth.*) src (10\.10\.20\.152|fd20::152)\b`)
+	// routers of a node that forwards: to believe none, 1 does as 0, and ADD leaves it.
+	routers = regexp.MustCompile(`(conf/veth\S+/accept_ra) 1$`)
 )
 
 func sameTables(d lab.Dump) (out lab.Dump) {
 	for _, line := range d {
-		out = append(out, source.ReplaceAllString(podTable.ReplaceAllString(line, "$1 N"), "$1"))
+		line = source.ReplaceAllString(podTable.ReplaceAllString(line, "$1 N"), "$1")
+		out = append(out, routers.ReplaceAllString(line, "$1 0"))
 	}
 	slices.Sort(out)
 	return out
