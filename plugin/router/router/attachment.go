@@ -228,7 +228,7 @@ func (a *attachment) lookAtRoutes(r *plugin.Request) error {
 	for _, f := range a.families {
 		a.lookAtOverlayRoutes(f, byOverlay, byWire)
 	}
-	if err := a.lookAtMain(r); err != nil {
+	if err := a.lookAtMain(r, byOverlay, byWire); err != nil {
 		return fmt.Errorf("look at the pod: %w", err)
 	}
 	return nil

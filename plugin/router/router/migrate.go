@@ -40,8 +40,8 @@ func (p *party) inMain(v6 bool) bool {
 	return slices.ContainsFunc(p.routes, func(r *routing.Route) bool { return r.IsDefault() && r.InMain() && r.Dst.Addr().Is6() == v6 })
 }
 
-func (a *attachment) party(link *routing.Link, rules []*routing.Rule) (p *party, err error) {
-	p = &party{link: link, ruled: map[bool]bool{}}
+func (a *attachment) party(link *routing.Link, routes []*routing.Route, rules []*routing.Rule) (p *party, err error) {
+	p = &party{link: link, routes: routes, ruled: map[bool]bool{}}
 	if p.index, err = link.Index(); err != nil {
 		return nil, err
 	}
@@ -53,12 +53,11 @@ func (a *attachment) party(link *routing.Link, rules []*routing.Rule) (p *party,
 			p.ruled[rule.V6] = true
 		}
 	}
-	p.routes, err = a.pod.Routes(link)
-	return p, err
+	return p, nil
 }
 
 // lookAtMain decides who moves and who has main, in each family.
-func (a *attachment) lookAtMain(r *plugin.Request) error {
+func (a *attachment) lookAtMain(r *plugin.Request, byOverlay, byWire []*routing.Route) error {
 	if a.config.MigrateRoute == conflist.MigrateNever {
 		return nil
 	}
@@ -66,17 +65,22 @@ func (a *attachment) lookAtMain(r *plugin.Request) error {
 	if err != nil {
 		return err
 	}
-	wire, err := a.party(a.wire.Link, rules)
+	wire, err := a.party(a.wire.Link, byWire, rules)
 	if err != nil {
 		return err
 	}
-	var others []*party
-	links := []*routing.Link{a.overlay}
-	for _, name := range a.others {
-		links = append(links, a.pod.Link(name))
+	overlay, err := a.party(a.overlay, byOverlay, rules)
+	if err != nil {
+		return err
 	}
-	for _, link := range links {
-		other, err := a.party(link, rules)
+	others := []*party{overlay}
+	for _, name := range a.others {
+		link := a.pod.Link(name)
+		routes, err := a.pod.Routes(link)
+		if err != nil {
+			return err
+		}
+		other, err := a.party(link, routes, rules)
 		if err != nil {
 			return err
 		}
