@@ -12,7 +12,7 @@ import (
 const prefHost = 1000
 
 // plan is the attachment: every change, in the order in which the kernel gets it. It changes nothing. The steps have the
-// names of the requirement.
+// names of the requirement. Without a peer (host_route false) the node stays as the overlay has made it.
 func (a *attachment) plan() *plugin.Plan {
 	var p plugin.Plan
 	a.wire.Address(&p)
@@ -21,19 +21,15 @@ func (a *attachment) plan() *plugin.Plan {
 	}
 	a.names(&p)
 	a.sysctls(&p)
-	if a.peer != nil { // without host_route the node stays as the overlay has made it
-		a.addChainedIPRoute(&p)
-	}
+	a.addChainedIPRoute(&p)
 	a.addHostIPRoute(&p)
-	if a.peer != nil { // by its route a DEL finds a neighbour, if this ADD gets no further
-		a.setupNeighborhood(&p)
-	}
+	a.setupNeighborhood(&p)
 	a.hijackCustomSubnet(&p)
 	a.migrateRoute(&p)
 	return &p
 }
 
-// names are by what a DEL finds the rest: in the pod, and on the node without the pod.
+// names are what a DEL finds the rest by: in the pod, and on the node without the pod.
 func (a *attachment) names(p *plugin.Plan) {
 	for _, name := range a.stale {
 		p.Add(&routing.NoAltName{AltName: &routing.AltName{Link: a.wire.Link, Name: name}})
@@ -60,19 +56,12 @@ func (a *attachment) sysctls(p *plugin.Plan) {
 	underlay.PodSysctls(p, a.wire.Link, a.overlay, a.rpFilter, a.has(true))
 }
 
-// setupNeighborhood: the node's addresses in the pod, and the pod's new ones on the node.
-func (a *attachment) setupNeighborhood(p *plugin.Plan) {
-	for _, f := range a.families {
-		f.overlay.Neighbours(p, a.overlay, a.peerMAC, true)
-		for _, addr := range f.Pods {
-			p.Add(&routing.Neigh{Addr: addr, Dev: a.peer, MAC: a.overlayMAC})
-		}
-	}
-}
-
 // addChainedIPRoute: the node reaches the new addresses by the overlay. A stale route of an earlier pod with the same
 // address is replaced; the rule is there for all pods, and stays.
 func (a *attachment) addChainedIPRoute(p *plugin.Plan) {
+	if a.peer == nil {
+		return
+	}
 	for _, f := range a.families {
 		for _, addr := range f.Pods {
 			route := hostRoute(a.node, a.config.HostRuleTable, addr, a.peer)
@@ -97,6 +86,20 @@ func (a *attachment) addHostIPRoute(p *plugin.Plan) {
 		f.overlay.Reply(p, a.pod, a.overlay)
 	}
 	p.Add(a.firewall.Replies(a.pod, a.replies()))
+}
+
+// setupNeighborhood: the node's addresses in the pod, and the pod's new ones on the node. They come after the routes to them, by
+// which a DEL finds them if this ADD gets no further.
+func (a *attachment) setupNeighborhood(p *plugin.Plan) {
+	if a.peer == nil {
+		return
+	}
+	for _, f := range a.families {
+		f.overlay.Neighbours(p, a.overlay, a.peerMAC, true)
+		for _, addr := range f.Pods {
+			p.Add(&routing.Neigh{Addr: addr, Dev: a.peer, MAC: a.overlayMAC})
+		}
+	}
 }
 
 // hijackCustomSubnet: overlay, Services and further ranges by the overlay, whatever the default route will be.
