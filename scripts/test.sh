@@ -16,6 +16,19 @@ if [ "$(untested | wc -l)" != 0 ]; then
 fi
 echo "test: $(count PASS) passed, $(count FAIL) failed, $(count SKIP) skipped"
 if grep -qE '^(FAIL|panic:|go test:)' "$log"; then
-	grep -vE '^ *(=== |--- (PASS|SKIP): )|^(ok|PASS|\?) ?' "$log" >&2
+	# What each failed test of a package has printed, then what was printed outside of tests: what did not build.
+	awk '
+		/^=== [A-Z]+ / { test = $3; next }
+		/^ *--- FAIL: / { failed[$3] }
+		/^(panic|fatal error): / { failed[test] }
+		/^(ok|FAIL|\?)[ \t]/ {
+			for (t in failed) printf "%s:\n%s", t, said[t]
+			if ($1 == "FAIL" && !("" in failed)) printf "%s", said[""]
+			split("", failed); split("", said); test = ""
+			if ($1 != "FAIL") next
+		}
+		{ said[test] = said[test] $0 "\n" }
+		END { printf "%s", said[""] }
+	' "$log" >&2
 	exit 1
 fi

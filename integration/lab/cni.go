@@ -147,14 +147,20 @@ func (n *Node) SecondConflist() *Conflist {
 	return c
 }
 
-// Write puts a conflist where the node's cnitool finds it by its name.
+// Write puts a conflist where the node's cnitool finds it by its name. A cnitool that runs at the same time reads the whole
+// of this one or of the one before.
 func (n *Node) Write(c *Conflist) error {
 	text, err := json.MarshalIndent(c, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write a conflist: %w", err)
 	}
 	return n.thread.do(func() error {
-		if err := os.WriteFile(filepath.Join(netDir, c.Name+".conflist"), text, 0o644); err != nil {
+		whole, err := os.CreateTemp(netDir, c.Name)
+		if err != nil {
+			return fmt.Errorf("write a conflist: %w", err)
+		}
+		_, err = whole.Write(text)
+		if err := errors.Join(err, whole.Close(), os.Rename(whole.Name(), filepath.Join(netDir, c.Name+".conflist"))); err != nil {
 			return fmt.Errorf("write a conflist: %w", err)
 		}
 		return nil

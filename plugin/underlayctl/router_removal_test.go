@@ -60,21 +60,43 @@ func TestRouterGC(t *testing.T) {
 	}
 }
 
-// TestRouterBeingAdded: while a plugin runs for the container, nothing of it goes.
+// TestRouterBeingAdded: while a plugin runs for the container, nothing of it goes. Of a network that nobody knows, an
+// attachment does not tell its container: then the plugin's CNI_NETNS does, and where there is none the attachment stays.
 func TestRouterBeingAdded(t *testing.T) {
-	for name, script := range map[string]string{"known": ":", "of a network that nobody knows": "rm " + confDir + "/*"} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+	type pods struct{ a, other, stranger *lab.Pod }
+	for name, test := range map[string]struct {
+		known bool
+		of    func(pods) (containerID, netns string)
+		stays bool
+	}{
+		"known":              {true, func(p pods) (string, string) { return p.a.ContainerID(), p.a.Path() }, true},
+		"unknown":            {false, func(p pods) (string, string) { return p.a.ContainerID(), p.a.Path() }, true},
+		"unknown, no netns":  {false, func(pods) (string, string) { return "x", "" }, true},
+		"another pod":        {false, func(p pods) (string, string) { return "x", p.other.Path() }, false},
+		"another node's pod": {false, func(p pods) (string, string) { return "x", p.stranger.Path() }, false},
+	} {
+		t.Run(name, func(t *testing.T) { // one after the other: they see each other's processes
 			w := newWorld(t, lab.Options{})
-			p := w.routed(t, "a", "net1")
-			w.rsh(t, p, "rm /var/lib/cni/results/*; "+script)
-			w.running(t, "CNI_CONTAINERID="+p.ContainerID(), "CNI_IFNAME=net1")
-			before := dump(t, w.n1.Namespace)
+			p, other := w.routed(t, "a", "net1"), w.routed(t, "other", "net1")
+			stranger, err := w.N2.NewPod("stranger")
+			must(t, err)
+			w.rsh(t, p, "rm /var/lib/cni/results/*")
+			if !test.known {
+				w.rsh(t, p, "rm "+confDir+"/*")
+			}
+			containerID, netns := test.of(pods{p.Pod, other.Pod, stranger})
+			w.running(t, "CNI_CONTAINERID="+containerID, "CNI_IFNAME=net1", "CNI_NETNS="+netns)
+			names := ""
+			if test.stays {
+				names = w.altNames(t, p)
+			}
 			got := decode[removals](t, w.ctl(t, "gc", "--yes", "-o", "json").want(t, statusFine)).find(t, p.peer)
-			if got.Remove || got.Why != "a CNI plugin runs for it" {
+			if got.Remove == test.stays || test.stays != (got.Why == "a CNI plugin runs for it") {
 				t.Errorf("got %+v", got)
 			}
-			same(t, "the node", before, dump(t, w.n1.Namespace))
+			if left := w.altNames(t, p); left != names {
+				t.Errorf("want %s, left: %s", names, left)
+			}
 		})
 	}
 }

@@ -185,14 +185,30 @@ func (inv *Inventory) NetworkNames() []string {
 }
 
 // BeingAdded reports whether a CNI plugin runs for the attachment at this moment.
-func (*Inventory) BeingAdded(a *Attachment) bool {
-	return slices.ContainsFunc(runningPlugins(), func(running plugin.Attachment) bool {
+func (inv *Inventory) BeingAdded(a *Attachment) bool {
+	return slices.ContainsFunc(runningPlugins(), func(running runningPlugin) bool {
 		running.Network = a.Network
-		end := a.Kind.HostEnd(running)
-		// Without the network's name, what a link tells of an attachment cannot be compared with its name.
-		unknown := a.Kind.InPod != nil && a.Network == "" && running.IfName == a.IfName
-		return unknown || end == a.HostEndName() || running == a.Attachment || end == a.Use || strings.HasPrefix(a.Use, end+".")
+		end := a.Kind.HostEnd(running.Attachment)
+		// Without the network's name, what a link tells of an attachment cannot be compared with its name: it may be any in its pod.
+		unknown := a.Kind.InPod != nil && a.Network == "" && running.IfName == a.IfName && !inv.inAnotherPod(a, running.netns)
+		return unknown || end == a.HostEndName() || running.Attachment == a.Attachment || end == a.Use || strings.HasPrefix(a.Use, end+".")
 	})
+}
+
+// inAnotherPod tells whether the network namespace at a path is known not to be that of an attachment's pod.
+func (inv *Inventory) inAnotherPod(a *Attachment, path string) bool {
+	got := inv.namespaces.at(path)
+	if got == nil {
+		return false // a DEL may be told none
+	}
+	if want := inv.namespaces.at(a.Netns); want != nil {
+		return got.inode != want.inode
+	}
+	if a.Link == nil || a.Link.NSID < 0 {
+		return false
+	}
+	id, err := number(inv.Node, path)
+	return err == nil && id != a.Link.NSID
 }
 
 // Result is what the plugins before ours have done for the attachment: as the runtime keeps it, or as the kernel shows it.

@@ -109,26 +109,33 @@ func inodeOf(path string) (uint64, error) {
 	return stat.Ino, err
 }
 
-// runningPlugins are the container ids and interfaces for which CNI plugins run. What network it is for a plugin is told on
-// its standard input.
-func runningPlugins() (all []plugin.Attachment) {
+// A runningPlugin is a process that a runtime has started as a CNI plugin. What network it is for it is told on its standard
+// input.
+type runningPlugin struct {
+	plugin.Attachment
+	netns string // path of the pod's network namespace
+}
+
+func runningPlugins() (all []runningPlugin) {
 	files, _ := filepath.Glob("/proc/[0-9]*/environ")
 	for _, file := range files {
 		environ, err := os.ReadFile(file) //nolint:gosec // of procfs
 		if err != nil {
 			continue // it has ended
 		}
-		var a plugin.Attachment
+		var p runningPlugin
 		for variable := range strings.SplitSeq(string(environ), "\x00") {
 			switch key, value, _ := strings.Cut(variable, "="); key {
 			case "CNI_CONTAINERID":
-				a.ContainerID = value
+				p.ContainerID = value
 			case "CNI_IFNAME":
-				a.IfName = value
+				p.IfName = value
+			case "CNI_NETNS":
+				p.netns = value
 			}
 		}
-		if a.ContainerID != "" {
-			all = append(all, a)
+		if p.ContainerID != "" {
+			all = append(all, p)
 		}
 	}
 	return all
