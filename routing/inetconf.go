@@ -13,7 +13,7 @@ import (
 
 // InetConf are values of one interface below /proc/sys/net/ipv4/conf, written as attributes of the
 // interface: that takes one request, where each file takes a look-up among those of the same name of all
-// namespaces, which grow with the pods of a node. (IPv6 has no such attributes, and "all" is no interface;
+// namespaces, which grow with the pods of a node. (IPv6 has no such attributes to write, and "all" is no interface;
 // Sysctls writes those.)
 type InetConf struct {
 	Dev    *Link
@@ -138,6 +138,37 @@ func (n *Namespace) OtherInetConfs(want Value) (changes []*InetConf, err error) 
 		changes = append(changes, &InetConf{Dev: n.Link(l.Name), Values: []Value{want}, Shared: true})
 	}
 	return changes, err
+}
+
+// What stands for no interface but for all of them, and for those to come, in linux/netconf.h.
+const (
+	netconfAll     = -1
+	netconfDefault = -2
+)
+
+// netConf is what net/ipv4/conf/all or default has, as far as rtnetlink tells: ip-netconf(8).
+func (n *Namespace) netConf(which int32) (all []Value, err error) {
+	const (
+		netconfaIfindex    = 1
+		netconfaForwarding = 2
+		netconfaRPFilter   = 3
+	)
+	header := nl.NewRtGenMsg() // as long as struct netconfmsg, which is a family too
+	header.Family = unix.AF_INET
+	m, err := n.get(unix.RTM_GETNETCONF, header, attr32(netconfaIfindex, uint32(which)))
+	if err != nil {
+		return nil, err
+	}
+	attrs, err := nl.ParseRouteAttr(m[min(header.Len(), len(m)):])
+	for _, a := range attrs {
+		switch a.Attr.Type {
+		case netconfaForwarding:
+			all = append(all, Value{"forwarding", fmt.Sprint(uint32Of(a.Value))})
+		case netconfaRPFilter:
+			all = append(all, Value{"rp_filter", fmt.Sprint(uint32Of(a.Value))})
+		}
+	}
+	return all, err
 }
 
 // parseFamilies reads what the two families keep with an interface.

@@ -22,8 +22,8 @@ type Sysctls struct {
 	NS     *Namespace
 	Dir    string // with slashes, since interface names may hold dots: net/ipv4/conf/eth0.100
 	Values []Value
-	// Dev is the interface that a Dir below net/ipv6/conf is about. It is asked first, and files are looked up (see
-	// openSysctl) only where it has another value or does not tell. Nil: the files tell.
+	// Dev is the interface that a Dir below net/ipv6/conf is about. It is asked first, as are net/ipv4/conf/all and default,
+	// and files are looked up (see openSysctl) only where it has another value or does not tell. Nil: the files tell.
 	Dev *Link
 	// Shared keeps Revert from writing back: others may rely on the values meanwhile.
 	Shared bool
@@ -62,16 +62,27 @@ func (s *Sysctls) Apply() error {
 	})
 }
 
-// untold are the values of which the interface does not say that it has them.
+// untold are the values of which rtnetlink does not say that they are so.
 func (s *Sysctls) untold() []Value {
-	if s.Dev == nil {
+	var told func(Value) bool
+	which := map[string]int32{V4Conf + "all": netconfAll, V4Conf + "default": netconfDefault}[s.Dir]
+	switch {
+	case s.Dev != nil:
+		attrs, err := s.Dev.Attrs()
+		if err != nil {
+			return s.Values
+		}
+		told = attrs.hasInet6
+	case which != 0:
+		all, err := s.NS.netConf(which)
+		if err != nil {
+			return s.Values
+		}
+		told = func(v Value) bool { return slices.Contains(all, v) }
+	default:
 		return s.Values
 	}
-	attrs, err := s.Dev.Attrs()
-	if err != nil {
-		return s.Values
-	}
-	return slices.DeleteFunc(slices.Clone(s.Values), attrs.hasInet6)
+	return slices.DeleteFunc(slices.Clone(s.Values), told)
 }
 
 // Verify tells which values the kernel has otherwise.

@@ -274,6 +274,37 @@ func (s *Subject) RPFilter(t *testing.T, pod, own, node []string) {
 	}
 }
 
+// RPFilterOfAll tests that of all in the pod, of which the kernel takes the greater one: it may be no other than the interfaces',
+// and is left alone where it cannot matter.
+func (s *Subject) RPFilterOfAll(t *testing.T) {
+	t.Helper()
+	for value := range 3 {
+		for all := range 3 {
+			t.Run(fmt.Sprintf("%d where all is %d", value, all), func(t *testing.T) {
+				t.Parallel()
+				n := s.First(Only4)
+				set := "pod sysctl -qw net/ipv4/conf/all/rp_filter="
+				w := s.New(t, Only4, set+fmt.Sprint(all), n)
+				key := []any{"rp_filter", map[string]any{"value": value}}
+				want := value
+				if value == 2 {
+					want = all
+				}
+				w.Add(t, n, key...)
+				if got := w.Sh(t, "pod cat /proc/sys/net/ipv4/conf/all/rp_filter"); got != fmt.Sprintln(want) {
+					t.Errorf("got %s, want %d", got, want)
+				}
+				w.Sh(t, set+fmt.Sprint(all))
+				if got := w.Verb(t, "CHECK", n, w.Request(n, key...)); want == all {
+					got.Silent(t, "CHECK")
+				} else if f, says := got.Failed(t), fmt.Sprintf("sysctl net/ipv4/conf/all/rp_filter is %d, not %d", all, value); !strings.Contains(f.Msg+f.Details, says) {
+					t.Errorf("got %+v, want %s", f, says)
+				}
+			})
+		}
+	}
+}
+
 // HardwareAddress is a test of mac_prefix: the prefix and the address make the address; the result has it; the runtime's wins; only_op_mac does no more.
 func (s *Subject) HardwareAddress(t *testing.T) {
 	t.Helper()

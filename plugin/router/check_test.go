@@ -32,7 +32,7 @@ func TestCheck(t *testing.T) {
 		Taken("the default", "pod ip route del default", "route is missing: ip route  default via 10.10.30.1 dev net1"),
 		Taken("eth0's default is back in main", "pod ip route add default via 10.244.1.1 dev eth0 metric 7", "route is still there: ip route  default via 10.244.1.1 dev eth0 metric 7"),
 		Taken("the firewall of the pod", "pod nft flush chain inet router output", "table inet router has other rules in output"),
-		Taken("rp_filter of the pod", "pod sysctl -qw net/ipv4/conf/all/rp_filter=1", "sysctl net/ipv4/conf/all/rp_filter is 1, not 2"),
+		Taken("rp_filter of the pod", "pod sysctl -qw net/ipv4/conf/eth0/rp_filter=1", "sysctl net/ipv4/conf/eth0/rp_filter is 1, not 2"),
 		Taken("src_valid_mark", "pod sysctl -qw net/ipv4/conf/eth0/src_valid_mark=0", "sysctl net/ipv4/conf/eth0/src_valid_mark is 0, not 1"),
 	})
 }

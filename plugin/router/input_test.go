@@ -64,8 +64,10 @@ func TestSkipCall(t *testing.T) { ptp.SkipCall(t) }
 
 // TestRPFilter: the overlay's peer is the node's, as others are.
 func TestRPFilter(t *testing.T) {
-	ptp.RPFilter(t, []string{"all", "eth0", "net1"}, nil, []string{"vethptp0"})
+	ptp.RPFilter(t, []string{"eth0", "net1"}, nil, []string{"vethptp0"})
 }
+
+func TestRPFilterOfAll(t *testing.T) { ptp.RPFilterOfAll(t) }
 
 func TestMAC(t *testing.T) { ptp.HardwareAddress(t) }
 

@@ -194,6 +194,11 @@ func (c *call) examine(inv *inventory.Inventory, a *inventory.Attachment, networ
 	if d.Config == "" {
 		d.Config = "the runtime's"
 	}
+	if c.fix {
+		if err := plugin.Lock(s.pod); err != nil {
+			return fail(err)
+		}
+	}
 	if d.Objects, err = c.objects(s); err != nil {
 		return fail(err)
 	}

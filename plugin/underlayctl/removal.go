@@ -30,8 +30,10 @@ type removal struct {
 
 	plan  *plugin.Plan
 	extra []plugin.Change // of the plan, beside the plugin's DEL
-	// fresh is the DEL once more, right before it is done: what shares a host end with it may be gone by then, or not.
+	// fresh is the DEL once more, right before it is done and while nobody else changes the pod: what shares a host end with it
+	// may be gone by then, or not.
 	fresh func() (*plugin.Plan, error)
+	pod   *routing.Namespace    // that DEL is in; nil: it has gone
 	close func()                // what the plan needed open
 	again func() (bool, string) // asked right before it is done: is it still to be removed, and why
 }
@@ -44,6 +46,11 @@ func (r *removal) also(changes ...plugin.Change) {
 
 // apply does it.
 func (r *removal) apply() error {
+	if r.pod != nil {
+		if err := plugin.Lock(r.pod); err != nil {
+			return err
+		}
+	}
 	if r.fresh != nil {
 		p, err := r.fresh()
 		if err != nil {
@@ -93,16 +100,16 @@ func removalOfAttachment(inv *inventory.Inventory, a *inventory.Attachment, why 
 	if err != nil {
 		return r, err
 	}
-	var pod *routing.Namespace
 	if a.Netns != "" {
 		// One that cannot be opened any more is gone.
-		if pod, err = openPod(inv.Node, a.Netns); err == nil {
-			r.close = pod.Close
+		if r.pod, err = openPod(inv.Node, a.Netns); err == nil {
+			r.close = r.pod.Close
 		}
 	}
-	k, request := kindOf(a.Kind.Name), plugin.NewRequest("DEL", a.Attachment, config, nil, inv.Node, pod)
+	k, request := kindOf(a.Kind.Name), plugin.NewRequest("DEL", a.Attachment, config, nil, inv.Node, r.pod)
 	if a.Use == "" {
-		r.plan, err = k.Del(request)
+		r.fresh = func() (*plugin.Plan, error) { return k.Del(request) }
+		r.plan, err = r.fresh()
 		return r, err
 	}
 	var before []plugin.Use

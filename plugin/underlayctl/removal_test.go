@@ -2,10 +2,13 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"underlay-cni/integration/lab"
 )
@@ -122,6 +125,47 @@ func TestGC(t *testing.T) {
 			}
 			same(t, "the node after gc --yes", before, dump(t, w.n1.Namespace))
 			must(t, w.n1.Check(other))
+		})
+	}
+}
+
+// TestLockedPod: while an ADD or a DEL is at work in a pod, nothing in it is changed; what only looks does not wait.
+func TestLockedPod(t *testing.T) {
+	const says = "another process has had the lock of this network namespace"
+	const forget = "rm /var/lib/cni/results/*; mkdir -p /run/netns; touch /run/netns/x; mount --bind {path} /run/netns/x"
+	for command, test := range map[string]struct {
+		script string // before
+		locked int    // the exit status
+		waits  bool
+	}{
+		"diagnose":        {"{pod} ip rule del pref 512", statusFound, false},
+		"diagnose --fix":  {"{pod} ip rule del pref 512", statusFound, true},
+		"gc":              {forget, statusFound, false},
+		"gc --yes":        {forget, statusFailed, true},
+		"uninstall":       {":", statusFound, false},
+		"uninstall --yes": {":", statusFailed, true},
+	} {
+		t.Run(command, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, lab.Options{})
+			p := w.added(t, "a")
+			w.sh(t, p, strings.ReplaceAll(test.script, "{path}", p.Path()))
+			before, args := dump(t, p.Namespace), append(strings.Fields(command), "-o", "json")
+			if args[0] == "diagnose" {
+				args = append(args, "--netns", p.Path())
+			}
+			held, err := os.Open(p.Path())
+			must(t, err)
+			must(t, unix.Flock(int(held.Fd()), unix.LOCK_EX))
+			got := w.ctl(t, args...)
+			must(t, held.Close())
+			if got.status != test.locked || test.waits != strings.Contains(got.stdout, says) {
+				t.Errorf("got %+v", got)
+			}
+			same(t, "the pod", before, dump(t, p.Namespace))
+			if test.waits {
+				w.ctl(t, args...).want(t, statusFine)
+			}
 		})
 	}
 }

@@ -32,7 +32,7 @@ func TestCheck(t *testing.T) {
 		Taken("an address of the pod", "pod ip addr del 10.10.20.53/24 dev eth0", "address is missing: 10.10.20.53/24 on eth0"),
 		Taken("IPv6 of the pod", "pod sysctl -qw net/ipv6/conf/eth0/disable_ipv6=1", "address is missing: fd20::53/64 on eth0"),
 		Taken("rp_filter of the host end", "sysctl -qw net/ipv4/conf/HOST/rp_filter=1", "sysctl net/ipv4/conf/HOST/rp_filter is 1, not 2"),
-		Taken("rp_filter of the pod", "pod sysctl -qw net/ipv4/conf/all/rp_filter=1", "sysctl net/ipv4/conf/all/rp_filter is 1, not 2"),
+		Taken("rp_filter of the pod", "pod sysctl -qw net/ipv4/conf/veth0/rp_filter=1", "sysctl net/ipv4/conf/veth0/rp_filter is 1, not 2"),
 		Taken("src_valid_mark", "pod sysctl -qw net/ipv4/conf/veth0/src_valid_mark=0", "sysctl net/ipv4/conf/veth0/src_valid_mark is 0, not 1"),
 
 		TakenOfLater("the later one's altname", "ip link property del dev HOST altname HOST.LATER.net1", "interface HOST has no altname HOST.LATER.net1"),

@@ -37,8 +37,10 @@ func TestSkipCall(t *testing.T) { subject.SkipCall(t) }
 
 // TestRPFilter: our own host end is always set.
 func TestRPFilter(t *testing.T) {
-	subject.RPFilter(t, []string{"all", "eth0", "veth0"}, []string{hostEnd(ID)}, nil)
+	subject.RPFilter(t, []string{"eth0", "veth0"}, []string{hostEnd(ID)}, nil)
 }
+
+func TestRPFilterOfAll(t *testing.T) { subject.RPFilterOfAll(t) }
 
 func TestMAC(t *testing.T) { subject.HardwareAddress(t) }
 
