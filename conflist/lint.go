@@ -24,7 +24,7 @@ func (f Finding) String() string {
 
 // Lint looks at a whole configuration: the conflist of a node, or the spec.config of a NetworkAttachmentDefinition.
 // No finding means that the plugins of this project accept it and that nothing in it looks like a mistake. The keys
-// of other plugins are read where veth-host depends on them, and are not checked.
+// of other plugins are read where the plugins of this project depend on them, and are not checked.
 func Lint(data []byte) []Finding {
 	var l linter
 	list, err := split(data, firstLine(data))
@@ -112,7 +112,7 @@ func (l *linter) lintChain(chain []plugin) {
 		}
 		switch {
 		case found == p.name():
-			l.advise(p.path+"type", found, "comes twice; one makes the only veth pair a pod needs")
+			l.advise(p.path+"type", found, "comes twice; once does all that a pod needs")
 		case found != "":
 			l.advise(p.path+"type", p.name(), "comes beside "+found+", which does the same for other pods; take one of them")
 		}

@@ -61,7 +61,7 @@ func TestLint(t *testing.T) {
 			`plugins[0].type: veth-host: comes first; put it after the plugin that makes the pod's interface, such as macvlan or ipvlan, in one list`,
 		}},
 		{"veth-host twice", chain(bare, vethHost(``), vethHost(``)), []string{
-			`plugins[2].type: veth-host: comes twice; one makes the only veth pair a pod needs`,
+			`plugins[2].type: veth-host: comes twice; once does all that a pod needs`,
 		}},
 
 		{"containerInterface of the runtime", chain(bare, `{"type": "veth-host", "hostInterface": "enp1s0", "containerInterface": "eth0"}`), []string{

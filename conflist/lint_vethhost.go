@@ -33,7 +33,7 @@ func (l *linter) lintVethHost(path string, c *VethHost) {
 	}
 }
 
-// An underlay is what veth-host depends on in the interface plugin before it.
+// An underlay is what the linter looks at in the interface plugin before ours.
 type underlay struct {
 	path string
 

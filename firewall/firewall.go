@@ -3,8 +3,8 @@
 // interface its connection came in by.
 //
 // Rules match the interface group of a network's host ends, never a pod: there is one rule set per
-// network on the node, however many pods it has, and one in each pod. The package knows neither routes
-// nor CNI. Its backends translate the same description; nftables.go is one of them.
+// network on the node (none of router), however many pods it has, and one in each pod. The package knows
+// neither routes nor CNI. Its backends translate the same description; nftables.go is one of them.
 package firewall
 
 import (

@@ -64,7 +64,7 @@ func MarkUsers(ns Namespace, bits uint32) (users []MarkUser, err error) {
 // ServicesMarks are the bits of connections' marks that the rules of Services take on the node: one with iptables, none with
 // nftables.
 func ServicesMarks(services Change) uint32 {
-	if services.Backend() == IPTables {
+	if Choose(services); services.Backend() == IPTables {
 		return openedByPod
 	}
 	return 0

@@ -10,6 +10,14 @@ type Repairer interface {
 	Repair() error
 }
 
+// Choose makes the choice of the backend auto, which Verify and Apply make too, and by which String and Backend go. A rule set of
+// any other backend has none to make.
+func Choose(c Change) {
+	if e, ok := c.(*either); ok && e.auto.chosen == nil {
+		_ = e.Verify()
+	}
+}
+
 // Repair repairs the rule set of the backend that the kernel can do.
 func (e *either) Repair() error {
 	if e.Verify() == nil { // which chooses

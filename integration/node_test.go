@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,10 +11,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"underlay-cni/integration/lab"
+	"underlay-cni/integration/nettest"
 	"underlay-cni/integration/paths"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden text in testdata")
 
 // stacks are the worlds of the tests that look at what is left behind.
 var stacks = map[string]lab.Stack{"IPv4": lab.OnlyIPv4, "IPv6": lab.OnlyIPv6, "dual": lab.DualStack}
@@ -34,7 +32,7 @@ func TestDelLeavesTheNodeAsItWas(t *testing.T) {
 				if err := w.N1.KubeProxy(flavour, nil); err != nil {
 					t.Fatal(err)
 				}
-				golden(t, "node-wide-"+name+".txt", shared(t, w).String())
+				nettest.Golden(t, "node-wide-"+name+".txt", shared(t, w).String())
 			})
 		}
 	}
@@ -199,7 +197,7 @@ func TestView(t *testing.T) {
 				view(w.N1.Namespace, "node", family, "neigh", "show", "nud", "permanent")
 			}
 			shown := strings.NewReplacer(hostEnd, "HOSTEND", "lookup "+table, "lookup TABLE", "table "+table, "table TABLE").Replace(text.String())
-			golden(t, "view-"+name+".txt", regexp.MustCompile(`([0-9a-f]{2}:){5}[0-9a-f]{2}`).ReplaceAllString(shown, "MAC"))
+			nettest.Golden(t, "view-"+name+".txt", regexp.MustCompile(`([0-9a-f]{2}:){5}[0-9a-f]{2}`).ReplaceAllString(shown, "MAC"))
 		})
 	}
 }
@@ -247,16 +245,4 @@ func equal(t *testing.T, what, want, got string) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", what, diff)
 	}
-}
-
-// golden compares text with a file in testdata.
-func golden(t *testing.T, file, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", file)
-	if *update {
-		must(t, os.WriteFile(path, []byte(got), 0o644))
-	}
-	want, err := os.ReadFile(path)
-	must(t, err)
-	equal(t, path, string(want), got)
 }

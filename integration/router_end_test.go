@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"underlay-cni/integration/lab"
+	"underlay-cni/integration/nettest"
 	"underlay-cni/integration/paths"
 )
 
@@ -69,7 +70,7 @@ func TestRouterDel(t *testing.T) {
 						d = slices.DeleteFunc(d, func(line string) bool { return strings.Contains(line, "kube-proxy") })
 						return of + ":\n" + d.String()
 					}
-					golden(t, "router-stays-"+name+".txt", stays("node", after.Since(before))+
+					nettest.Golden(t, "router-stays-"+name+".txt", stays("node", after.Since(before))+
 						stays("pod", dump(t, w.A.Namespace).Since(dump(t, fresh.Namespace))))
 				})
 			}

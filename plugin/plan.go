@@ -62,10 +62,8 @@ func (p *Plan) String() string {
 	return s.String()
 }
 
-// Apply makes every change, in order. When one fails, it takes back that one and those before it, in
+// apply makes every change, in order. When one fails, it takes back that one and those before it, in
 // reverse; the error says what failed, how much was undone and what could not be.
-func (p *Plan) Apply() error { return p.apply(slog.New(slog.DiscardHandler)) }
-
 func (p *Plan) apply(log *slog.Logger) error {
 	for i, c := range p.changes {
 		p.applied = i + 1
@@ -87,9 +85,7 @@ func (p *Plan) apply(log *slog.Logger) error {
 	return nil
 }
 
-// Revert takes back what Apply did, in reverse order, to the end whatever fails.
-func (p *Plan) Revert() error { return p.revert(slog.New(slog.DiscardHandler)) }
-
+// revert takes back what apply did, in reverse order, to the end whatever fails.
 func (p *Plan) revert(log *slog.Logger) error {
 	var errs []error
 	for ; p.applied > 0; p.applied-- {

@@ -17,6 +17,8 @@ import (
 	"underlay-cni/routing"
 )
 
+var noLog = slog.New(slog.DiscardHandler)
+
 // A step is a change of nothing, that writes down what is done with it.
 type step struct {
 	name                  string
@@ -90,7 +92,7 @@ func TestPlanApply(t *testing.T) {
 			if test.steps != nil {
 				p.Then(func() error { *done = append(*done, "then"); return boom }) // which fails nothing
 			}
-			err := p.Apply()
+			err := p.apply(noLog)
 			if got := strings.Join(*done, ", "); got != test.done {
 				t.Errorf("done: %s\nwant: %s", got, test.done)
 			}
@@ -104,7 +106,7 @@ func TestPlanApply(t *testing.T) {
 				t.Errorf("(-want +got)\n%s", d)
 			}
 			*done = nil
-			if err := p.Revert(); err != nil || len(*done) > 0 {
+			if err := p.revert(noLog); err != nil || len(*done) > 0 {
 				t.Errorf("Revert after it: %v, %v", err, *done)
 			}
 		})
@@ -114,14 +116,14 @@ func TestPlanApply(t *testing.T) {
 func TestPlanRevert(t *testing.T) {
 	stuck := errors.New("stuck")
 	p, done := steps(&step{name: "a"}, &step{name: "b", revert: stuck}, &step{name: "c"})
-	if err := p.Revert(); err != nil || len(*done) > 0 {
+	if err := p.revert(noLog); err != nil || len(*done) > 0 {
 		t.Errorf("before Apply: %v, %v", err, *done)
 	}
-	if err := p.Apply(); err != nil {
+	if err := p.apply(noLog); err != nil {
 		t.Fatal(err)
 	}
 	*done = nil
-	if err := p.Revert(); !errors.Is(err, stuck) || err.Error() != "ip do b: stuck" {
+	if err := p.revert(noLog); !errors.Is(err, stuck) || err.Error() != "ip do b: stuck" {
 		t.Errorf("got %v", err)
 	}
 	if got := strings.Join(*done, ", "); got != "revert c, revert b, revert a" {

@@ -3,8 +3,9 @@
 // operator could type, and knows how to make itself true (Apply), how to tell whether it is true
 // (Verify) and how to take itself back (Revert).
 //
-// The package knows neither CNI nor the firewall. It never lists what grows with the number of pods
-// on a node: look-ups are by name, by index or filtered in the kernel.
+// The package knows neither CNI nor the firewall. Look-ups are by name, by index or filtered in the
+// kernel. What lists all links, addresses or rules of a namespace says so, and grows on a node with its
+// pods: Links, InGroup, OtherInetConfs, Rules, and Addresses without an interface.
 package routing
 
 import (

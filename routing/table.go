@@ -59,7 +59,7 @@ func (t *Table) next(id, dev int) (int, error) {
 		if slices.Contains(t.not, id) {
 			continue
 		}
-		taken, err := t.NS.usedByOthers(id, dev)
+		taken, err := t.NS.Used(id, dev)
 		if err != nil {
 			return 0, err
 		}
@@ -87,9 +87,6 @@ func (t *Table) Find(pref int) error {
 	}
 	return nil
 }
-
-// usedByOthers reports whether a table holds a route, in either family, that does not leave by dev.
-func (n *Namespace) usedByOthers(id, dev int) (bool, error) { return n.Used(id, dev) }
 
 // Used reports whether a table holds a route, in either family, that leaves by none of the interfaces of some indexes.
 func (n *Namespace) Used(id int, except ...int) (bool, error) {

@@ -41,12 +41,11 @@ func (r RPFilter) OfNode(p *plugin.Plan, node *routing.Namespace) {
 	}
 }
 
-// PodSysctls makes every rp_filter work in the pod: the way back is looked up as the packet is, with its mark. The kernel takes
-// the greater value of the interface's and that of all (ip-sysctl of its documentation): where the interface has the greatest,
-// all may have any. And a
-// neighbour on the wire that takes the pod for a router gets nothing by the interface towards the node: a new network
-// namespace has the node's forwarding in IPv4, which is on. What wants to forward in the pod turns it on by itself,
-// afterwards. The interface towards the node may get more assignments, in both families.
+// PodSysctls makes every rp_filter work in the pod: the way back is looked up as the packet is, with its mark. The kernel goes by
+// the greater one of the interface's value and of all's (Documentation/networking/ip-sysctl.rst), so that all cannot matter where
+// the interface has 2. And a neighbour on the wire that takes the pod for a router gets nothing by the interface towards the
+// node: a new network namespace has the node's forwarding in IPv4, which is on. What wants to forward in the pod turns it on by
+// itself, afterwards. The interface towards the node may get more assignments, in both families.
 func PodSysctls(p *plugin.Plan, wire, by *routing.Link, filter RPFilter, v6 bool, more ...string) {
 	if !filter.loose {
 		p.Add(&routing.Sysctls{NS: wire.NS, Dir: routing.V4Conf + "all", Values: routing.Values(filter.assignment)})

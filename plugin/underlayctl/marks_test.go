@@ -90,3 +90,25 @@ func TestRouterByVethHost(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 }
+
+// TestWithoutNFTables: where auto takes iptables, plan prints that, diagnose expects that, and looks for its mark.
+func TestWithoutNFTables(t *testing.T) {
+	w := newWorld(t, lab.Options{NoNFTables: true, IPTables: "legacy"})
+	a, b := w.wired(t, "a"), w.pod(t, "b")
+	script := w.ctl(t, "plan", "--conf", conf, "--netns", a.Path(), "--container", a.ContainerID()).want(t, statusFine).stdout
+	if strings.Contains(script, "nft ") || strings.Count(script, "iptables") < 2 {
+		t.Errorf("plan:\n%s", script)
+	}
+	must(t, w.n1.AddTo(w.vethNetwork("vnet"), b))
+	w.sh(t, nil, "iptables-legacy -t mangle -A PREROUTING -m connmark --mark 0x40/0x40 -j ACCEPT")
+	found := false
+	for _, f := range decode[diagnosis](t, w.ctl(t, "diagnose", "-o", "json").want(t, statusFound)).all() {
+		if strings.HasSuffix(f.Object, " firewall") && (f.Verdict != fine || strings.Contains(f.Expected, "nft ")) {
+			t.Errorf("got %+v", f)
+		}
+		found = found || strings.Contains(f.Found, "reads 0x40")
+	}
+	if !found {
+		t.Error("who reads 0x40 is not found")
+	}
+}

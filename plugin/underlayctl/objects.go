@@ -24,9 +24,9 @@ func (c *call) objects(s *subject) ([]finding, error) {
 
 // verify makes a row of a change.
 func (c *call) verify(change plugin.Change) finding {
-	l := lineOf(change)
-	f := finding{Object: l.Where + " " + nameOf(change), Expected: l.brief(), Found: "so", Verdict: fine}
 	err := change.Verify()
+	l := lineOf(change) // of the firewall's backend that is chosen by then
+	f := finding{Object: l.Where + " " + nameOf(change), Expected: l.brief(), Found: "so", Verdict: fine}
 	if err == nil {
 		return f
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"underlay-cni/conflist"
+	"underlay-cni/firewall"
 	"underlay-cni/plugin"
 	"underlay-cni/plugin/underlayctl/inventory"
 	"underlay-cni/routing"
@@ -76,6 +77,11 @@ func plan(c *call) error {
 	p, err := s.kind.Add(r)
 	if err != nil {
 		return usageError{err} // of the configuration, or of a pod that it does not fit
+	}
+	for _, change := range p.Changes() {
+		if rules, ok := change.(firewall.Change); ok {
+			firewall.Choose(rules)
+		}
 	}
 	lines := linesOf(p.Changes())
 	for i := range lines {
