@@ -22,7 +22,7 @@ RACE    := $(if $(shell command -v gcc),-race)
 .NOTPARALLEL:
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 11
 
 build: ## static binaries in bin/
 	@echo "build: $(addprefix $(BIN)/,$(PLUGINS)) $(VERSION)"
@@ -57,7 +57,7 @@ lint: setup tools ## go.mod, go vet, golangci-lint, formatting, shellcheck
 	@echo "lint: shellcheck"
 	@shellcheck .ci/run scripts/*.sh integration/vm/*.sh
 
-tools: cni-tools $(LINT) ## the real CNI plugins and golangci-lint in .tools/
+tools: cni-tools $(LINT) ## cni-tools, and golangci-lint
 
 clean: ## remove bin/, dist/ and .tools/
 	@rm -rf $(BIN) dist .tools
@@ -66,7 +66,7 @@ setup:
 	@scripts/setup.sh
 
 # The `tool` lines of go.mod: the plugins and the caller that the tests, the demo and the benchmarks run.
-cni-tools:
+cni-tools: ## the real CNI plugins and cnitool in .tools/
 	@echo "tools: $(sort $(notdir $(shell go list tool)))"
 	@$(STATIC) -ldflags '-s -w' -o .tools/ tool
 

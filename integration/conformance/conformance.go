@@ -4,8 +4,8 @@
 //	go test ./integration/conformance -plugin /opt/cni/bin/macvlan -conf macvlan.conf -v
 //	go test ./integration/conformance -plugin bin/veth-host -conf conflist/examples/macvlan.conflist -report report.md
 //
-// It needs root, ip(8), nft(8) and network namespaces, and nothing else: no Kubernetes, no runtime, no network. Every
-// row gets a node of its own, a network namespace with an empty /run and /var/lib/cni, and containers on it. Nothing of
+// It needs root, ip(8), nft(8), network namespaces and the plugins that stand beside the one under test: no Kubernetes, no
+// runtime, no network. Every row gets a node of its own, a network namespace with an empty /run and /var/lib/cni, and containers on it. Nothing of
 // the machine is touched, and nothing stays behind, however the test ends. The plugin must not lie below /run or
 // /var/lib.
 //

@@ -26,7 +26,7 @@ import (
 // Exit statuses.
 const (
 	statusFine   = 0 // nothing is wrong, or it has been done
-	statusFound  = 1 // something is wrong, or a dry run would have removed something
+	statusFound  = 1 // something is wrong or a risk, or a dry run would have removed something
 	statusUsage  = 2 // wrong command line or configuration
 	statusFailed = 3 // the kernel, or a file, would not do or tell
 )
@@ -199,7 +199,7 @@ Each command takes -o json, and explains itself with --help. It must run as root
 
 exit status:
   0  nothing is wrong, or it has been done
-  1  something is wrong (diagnose, lint), or would be removed with --yes (gc, uninstall)
+  1  something is wrong or a risk (diagnose), a remark (lint), or would be removed with --yes (gc, uninstall)
   2  the command line or the configuration is not accepted; nothing was done
   3  the kernel or a file would not tell, or something could not be done
 `)
