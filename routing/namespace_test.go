@@ -160,7 +160,7 @@ func TestIsLocal(t *testing.T) {
 	w := newWorld(t, pair+`ip addr add 10.10.20.9/32 dev lo; ip addr add fd20::9/128 dev lo nodad
 		for dev in enp1s0 podwire; do sysctl -qw net/ipv6/conf/$dev/accept_dad=1 net/ipv6/conf/$dev/router_solicitation_delay=0; done
 		sysctl -qw net/ipv6/conf/enp1s0/dad_transmits=100; ip addr add fd20::10/64 dev enp1s0
-		ip addr add fd20::53/64 dev podwire; until ip -6 addr show dev podwire dadfailed | grep -q fd20::53; do :; done`)
+		ip addr add fd20::53/64 dev podwire; for i in $(seq 100); do ip -6 addr show dev podwire dadfailed | grep -q fd20::53 && break; sleep 0.1; done`)
 	for address, want := range map[string]bool{
 		"10.10.20.152": true, "10.10.20.9": true, "127.0.0.1": true, "fd20::152": true, "fd20::9": true, "::1": true, "fd20::10": true,
 		"10.10.20.53": false, "192.0.2.1": false, "fd20::53": false, "2001:db8::1": false,

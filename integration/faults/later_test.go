@@ -85,7 +85,7 @@ func TestLaterRefused(t *testing.T) {
 			o, err := s.Trace("ADD", p, fault, at)
 			must(t, err)
 			routed(t, s, p, "once ADD has failed")
-			switch failed := o.Changes[at-1]; {
+			switch failed := nth(t, o, at); {
 			case o.Status.ExitStatus() == 0 && failed.What == "announcement":
 			case o.Status.ExitStatus() == 0 && fault == Lose && !failed.Answered():
 			default:

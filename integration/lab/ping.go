@@ -12,8 +12,12 @@ import (
 
 var pings atomic.Uint32 // tells apart the echo requests of this process
 
-// Ping sends one ICMP echo request from the machine and waits for its reply.
+// Ping sends an ICMP echo request from the machine and waits for its reply. Where none comes it sends another: a link that has
+// just come up may drop the first packet.
 func (n *Namespace) Ping(to netip.Addr) error {
+	if n.ping(to) == nil {
+		return nil
+	}
 	if err := n.ping(to); err != nil {
 		return fmt.Errorf("%s pings %s: %w", n.Name, to, err)
 	}

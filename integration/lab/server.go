@@ -110,7 +110,7 @@ func (s *Server) serveTCP(l *net.TCPListener) {
 // converse takes one request: a line with the size of the payload, and the payload. The answer goes back in the
 // same way, before the payload.
 func (s *Server) converse(c *net.TCPConn) error {
-	if err := c.SetDeadline(time.Now().Add(Patience)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(5 * Patience)); err != nil {
 		return fmt.Errorf("set a deadline: %w", err)
 	}
 	r := bufio.NewReader(c)

@@ -2,7 +2,6 @@ package lab
 
 import (
 	"fmt"
-	"os"
 	"runtime"
 
 	"golang.org/x/sys/unix"
@@ -22,17 +21,13 @@ func newThread(setup func() error) (*thread, error) {
 	return t, nil
 }
 
-// serve stays locked for good, so that the thread ends with the goroutine. The first thread of the process cannot
-// end, and /proc/<pid> shows its namespaces: it is not lent.
+// The first thread of a process cannot end, and /proc/<pid> shows its namespaces: nobody but the first goroutine has it, and who
+// imports this package keeps from entering namespaces on that.
+func init() { runtime.LockOSThread() }
+
+// serve stays locked for good, so that the thread ends with the goroutine.
 func (t *thread) serve() {
 	runtime.LockOSThread()
-	if unix.Gettid() == os.Getpid() {
-		another := make(chan struct{})
-		go func() { defer close(another); t.serve() }()
-		<-another
-		runtime.UnlockOSThread()
-		return
-	}
 	for call := range t.calls {
 		call()
 	}

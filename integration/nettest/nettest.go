@@ -15,6 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// The first thread of a process is what /proc/self says the process is. Tests lend threads to other network namespaces: nobody but
+// the first goroutine, which tests do not run on, has that one.
+func init() { runtime.LockOSThread() }
+
 var update = flag.Bool("update", false, "rewrite the golden text in testdata")
 
 // Namespace makes a network namespace that lives as long as the test.

@@ -110,7 +110,7 @@ func TestGetsCarrier(t *testing.T) {
 		<-time.After(100 * time.Millisecond)
 		_ = w.wire.IP("link set pod up")
 	})
-	err := w.check(acd.Options{Interval: 200 * time.Millisecond, Retries: 1})
+	err := w.check(acd.Options{Interval: 200 * time.Millisecond, Retries: 3})
 	later.Wait()
 	if !errors.As(err, new(*acd.Conflict)) {
 		t.Errorf("got %v", err)
@@ -174,7 +174,7 @@ func TestProbes(t *testing.T) {
 				default:
 				}
 			}
-			const slack = 150 * time.Millisecond
+			const slack = 2 * time.Second // of a machine that has much else to do
 			near := func(what string, got, want time.Duration) {
 				if got < want || got > want+slack {
 					t.Errorf("%s after %s, want %s", what, got, want)
@@ -298,7 +298,7 @@ func TestManyAddresses(t *testing.T) {
 	for _, last := range []string{"10.10.32.99", "fd20::1:12b"} {
 		addr := netip.MustParseAddr(last)
 		add(t, w.other, addr, "eth0")
-		err := w.check(quick)
+		err := w.check(patient)
 		if c, ok := errors.AsType[*acd.Conflict](err); !ok || c.Addr != addr {
 			t.Errorf("got %v, want a conflict for %s", err, addr)
 		}
