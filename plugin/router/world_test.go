@@ -9,9 +9,9 @@ import (
 	"underlay-cni/plugin/router/router"
 )
 
-var bin string // where Main has built the binary
+var bin string // where Main has built the binaries
 
-func TestMain(m *testing.M) { os.Exit(Main(m, &bin)) }
+func TestMain(m *testing.M) { os.Exit(Main(m, &bin, "../veth")) }
 
 // behind is router in a pod whose eth0 an overlay has made by a script.
 func behind(overlay func(Stack) string) *Subject {

@@ -104,17 +104,28 @@ func (a *attachment) lookAtOverlay(*plugin.Request) error {
 	if !a.config.HostRoute {
 		return nil
 	}
-	host, err := a.node.LinkAt(end.Peer)
-	switch {
-	case end.Kind == "veth" && err == nil && host.Kind == "veth" && host.Peer == end.Index:
-		a.peer, a.peerMAC, a.peerOff = a.node.Link(host.Name), host.MAC, !host.HasIPv6()
-	case err == nil || end.Kind != "veth" || errors.Is(err, routing.ErrNoLink):
-		bad.Problem, bad.Accepted = "it is no veth with its other end on the node", "one that is, or host_route false"
-		return bad
-	default:
+	host, err := otherEnd(a.node, end)
+	if err != nil {
 		return fmt.Errorf("look at the node: %w", err)
 	}
+	if host == nil {
+		bad.Problem, bad.Accepted = "it is no veth with its other end on the node", "one that is, or host_route false"
+		return bad
+	}
+	a.peer, a.peerMAC, a.peerOff = a.node.Link(host.Name), host.MAC, !host.HasIPv6()
 	return nil
+}
+
+// otherEnd is that of a pod's veth on the node, nil if it has none there.
+func otherEnd(node *routing.Namespace, l *routing.LinkAttrs) (*routing.LinkAttrs, error) {
+	if l.Kind != "veth" || l.Peer == 0 {
+		return nil, nil
+	}
+	host, err := node.LinkAt(l.Peer)
+	if errors.Is(err, routing.ErrNoLink) || err == nil && (host.Kind != "veth" || host.Peer != l.Index) {
+		return nil, nil
+	}
+	return host, err
 }
 
 // lookAtNode reads the node's addresses, and sorts those of both sides by family. A family that one of them does not

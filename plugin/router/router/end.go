@@ -24,6 +24,7 @@ type end struct {
 	routes  map[string][]*routing.Route // by the interface
 	gone    []string                    // names of attachments that end before this one
 	over    map[string]bool             // the interfaces of those
+	paired  bool                        // the ways for answers are those of the plugin veth, whose pair they leave by
 }
 
 // leavePod takes away what the attachment has in a pod that is still there. In each family the last of the others inherits
@@ -74,25 +75,45 @@ func (e *end) look() (err error) {
 		e.rules, err = e.Pod.Froms(underlay.PrefFrom)
 	}
 	e.rules = slices.DeleteFunc(e.rules, func(rule *routing.Rule) bool { return e.over[e.addrs[rule.From.Addr()]] })
+	if err == nil {
+		e.paired, err = e.answersByPair()
+	}
 	return err
 }
+
+// answersByPair tells whose the ways for answers are: veth has the same rule, and the same table, by its pair. Where the table is
+// empty, the rule is veth's if there is a pair.
+func (e *end) answersByPair() (bool, error) {
+	by := slices.DeleteFunc(slices.Clone(e.links), func(l *routing.LinkAttrs) bool { return !slices.ContainsFunc(e.routes[l.Name], answers) })
+	if len(by) == 0 {
+		by = e.links
+	}
+	for _, l := range by {
+		if host, err := otherEnd(e.Node, l); err != nil || host != nil && slices.ContainsFunc(host.AltNames, underlay.IsUse) {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
+// answers tells a route for answers.
+func answers(r *routing.Route) bool { return r.InTable(underlay.TableReply) }
 
 // is tells the interface of the attachment.
 func (e *end) is(l *routing.LinkAttrs) bool { return slices.Contains(l.AltNames, e.name) }
 
 // ours reports whether there is anything of ours to take: the interface says that it is attached, or it has gone, and
-// the rule for answers is there.
+// the rule for answers is there and is not veth's.
 func (e *end) ours() (bool, error) {
 	if at := slices.IndexFunc(e.links, func(l *routing.LinkAttrs) bool { return l.Name == e.IfName }); at >= 0 {
 		return e.is(e.links[at]), nil
 	}
-	for _, v6 := range []bool{false, true} {
-		if found, err := e.Pod.HasIif(v6, underlay.PrefReply, "lo"); found || err != nil {
-			return found, err
-		}
-	}
-	return false, nil
+	rules, err := e.Pod.Rules()
+	return !e.paired && slices.ContainsFunc(rules, underlay.IsReply), err
 }
+
+// last reports whether all of ours by the overlay's interface ends with the attachment. veth's stays.
+func (e *end) last() bool { return len(e.others) == 0 && !e.paired }
 
 func (e *end) leave(p *plugin.Plan) error {
 	if ours, err := e.ours(); !ours || err != nil {
@@ -115,7 +136,7 @@ func (e *end) leave(p *plugin.Plan) error {
 		p.AddAfter(&routing.NoRule{Rule: rule}, routes...) // a DEL finds the table by it
 	}
 	for _, v6 := range []bool{false, true} {
-		if len(e.others) == 0 {
+		if e.last() {
 			p.Add(&routing.NoRule{Rule: underlay.ReplyRule(e.Pod, v6)})
 		}
 	}
@@ -149,7 +170,7 @@ func (e *end) heir(v6 bool) (heir string, err error) {
 // that has gone; or no attached one comes after it any more, and its default route is in main, or will be.
 func (e *end) ends(rule *routing.Rule, heir string) bool {
 	by := e.addrs[rule.From.Addr()]
-	if len(e.others) == 0 || by == "" || by == e.IfName {
+	if e.last() || by == "" || by == e.IfName {
 		return true
 	}
 	for addr, other := range e.addrs {
@@ -187,20 +208,14 @@ func (e *end) leaveRoutes(p *plugin.Plan, l *routing.LinkAttrs, heirs map[bool]s
 		}
 	}
 	if len(e.others) == 0 {
-		leaveOverlay(p, e.routes[l.Name], l.Name == e.overlay)
+		e.leaveOverlay(p, e.routes[l.Name], l.Name == e.overlay)
 	}
 }
 
 // leaveOverlay takes away the ways to the node by an interface, if it is the overlay's: that one has the routes for answers,
 // which therefore go last. After an ADD that was killed it may have none yet; then the configuration names it.
-func leaveOverlay(p *plugin.Plan, routes []*routing.Route, named bool) {
-	var answers []*routing.Route
-	for _, r := range routes {
-		if r.InTable(underlay.TableReply) {
-			answers = append(answers, r)
-		}
-	}
-	if len(answers) == 0 && !named {
+func (e *end) leaveOverlay(p *plugin.Plan, routes []*routing.Route, named bool) {
+	if !slices.ContainsFunc(routes, answers) && !named {
 		return
 	}
 	for _, r := range routes {
@@ -208,13 +223,15 @@ func leaveOverlay(p *plugin.Plan, routes []*routing.Route, named bool) {
 			continue
 		}
 		to := netip.Addr{}
-		if r.Dst.IsSingleIP() {
+		if r.Dst.IsSingleIP() && !e.paired {
 			to = r.Dst.Addr()
 		}
 		leaveRoute(p, r, to)
 	}
-	for _, r := range answers {
-		leaveRoute(p, r, r.Via)
+	for _, r := range routes {
+		if answers(r) && !e.paired {
+			leaveRoute(p, r, r.Via)
+		}
 	}
 }
 
