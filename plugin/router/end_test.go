@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	. "underlay-cni/integration/nettest" //nolint:revive // the words of the tests
@@ -61,5 +63,44 @@ func TestDelLeavesVeth(t *testing.T) {
 			}
 			Same(t, "after DEL", before, ptp.Lasting(of.Show(t)))
 		})
+	}
+}
+
+// TestDelLeavesNeighbour: an overlay that has a permanent neighbour for its next hop, as some of the clouds' have, keeps it, with
+// and without host_route: nobody answers there.
+func TestDelLeavesNeighbour(t *testing.T) {
+	for _, s := range Stacks() {
+		for _, hostRoute := range []bool{true, false} {
+			t.Run(fmt.Sprint(s.Name, " ", hostRoute), func(t *testing.T) {
+				t.Parallel()
+				script, count := "", 0
+				if s.V4 {
+					count++
+					script += "pod ip neigh add 169.254.1.1 lladdr 02:00:00:00:44:01 dev eth0 nud permanent;"
+				}
+				if s.V6 {
+					count++
+					script += "pod ip neigh add fe80::ecee:eeff:feee:eeee lladdr 02:00:00:00:44:01 dev eth0 nud permanent;"
+				}
+				w := calico.New(t, s, script)
+				before := ptp.Lasting(w.Show(t))
+				nics := []*NIC{Net1(s), Net2(s)}
+				for _, n := range nics {
+					w.Sh(t, n.Make())
+					w.Add(t, n, "host_route", hostRoute)
+					w.Check(t, n, "host_route", hostRoute)
+				}
+				for _, n := range nics {
+					for range 2 {
+						w.Del(t, n, "host_route", hostRoute)
+					}
+					w.Sh(t, "pod ip link del "+n.Name)
+				}
+				Same(t, "at the end", before, ptp.Lasting(w.Show(t)))
+				if out := w.Sh(t, "pod ip neigh show nud permanent"); strings.Count(out, " eth0 ") != count {
+					t.Error(out)
+				}
+			})
+		}
 	}
 }

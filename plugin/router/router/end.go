@@ -14,17 +14,17 @@ import (
 // An end is that of an attachment in a pod that is still there.
 type end struct {
 	*plugin.Request
-	name    string // of the attachment in the pod
-	IfName  string // its interface, as it is called by now
-	overlay string // the interface of the overlay, as the configuration names it
-	links   []*routing.LinkAttrs
-	others  []string // still attached
-	rules   []*routing.Rule
-	addrs   map[netip.Addr]string       // the interface of each of the pod's addresses
-	routes  map[string][]*routing.Route // by the interface
-	gone    []string                    // names of attachments that end before this one
-	over    map[string]bool             // the interfaces of those
-	paired  bool                        // the ways for answers are those of the plugin veth, whose pair they leave by
+	config *conflist.Underlay // nil if it cannot be read
+	name   string             // of the attachment in the pod
+	IfName string             // its interface, as it is called by now
+	links  []*routing.LinkAttrs
+	others []string // still attached
+	rules  []*routing.Rule
+	addrs  map[netip.Addr]string       // the interface of each of the pod's addresses
+	routes map[string][]*routing.Route // by the interface
+	gone   []string                    // names of attachments that end before this one
+	over   map[string]bool             // the interfaces of those
+	paired bool                        // the ways for answers are those of the plugin veth, whose pair they leave by
 }
 
 // leavePod takes away what the attachment has in a pod that is still there. In each family the last of the others inherits
@@ -35,9 +35,9 @@ func leavePod(r *plugin.Request, p *plugin.Plan, name string, gone ...string) er
 	if r.Pod == nil {
 		return nil
 	}
-	e := &end{Request: r, name: name, IfName: r.IfName, addrs: map[netip.Addr]string{}, routes: map[string][]*routing.Route{}, gone: gone, over: map[string]bool{}}
-	if config != nil {
-		e.overlay = config.OverlayInterface
+	e := &end{
+		Request: r, config: config, name: name, IfName: r.IfName,
+		addrs: map[netip.Addr]string{}, routes: map[string][]*routing.Route{}, gone: gone, over: map[string]bool{},
 	}
 	err := e.look()
 	if err == nil {
@@ -129,7 +129,9 @@ func (e *end) leave(p *plugin.Plan) error {
 	}
 	ending := slices.DeleteFunc(slices.Clone(e.rules), func(rule *routing.Rule) bool { return !e.ends(rule, heirs[rule.V6]) })
 	for _, l := range e.links {
-		e.leaveRoutes(p, l, heirs, ending)
+		if err := e.leaveRoutes(p, l, heirs, ending); err != nil {
+			return err
+		}
 	}
 	routes := p.Changes()
 	for _, rule := range ending {
@@ -194,7 +196,7 @@ func (e *end) defaults(by string, rule *routing.Rule) (routes []*routing.Route) 
 
 // leaveRoutes takes away the routes by one interface that some rules look up, after the default routes of a heir are in main
 // again; and with the last attachment all of ours by the overlay's interface.
-func (e *end) leaveRoutes(p *plugin.Plan, l *routing.LinkAttrs, heirs map[bool]string, ending []*routing.Rule) {
+func (e *end) leaveRoutes(p *plugin.Plan, l *routing.LinkAttrs, heirs map[bool]string, ending []*routing.Rule) error {
 	had := len(p.Changes())
 	for _, v6 := range []bool{false, true} {
 		if heirs[v6] == l.Name {
@@ -207,43 +209,88 @@ func (e *end) leaveRoutes(p *plugin.Plan, l *routing.LinkAttrs, heirs map[bool]s
 			p.AddAfter(&routing.NoRoute{Route: r}, inherited...) // the only copy of a default route, until it is in main again
 		}
 	}
-	if len(e.others) == 0 {
-		e.leaveOverlay(p, e.routes[l.Name], l.Name == e.overlay)
+	if len(e.others) > 0 {
+		return nil
 	}
+	return e.leaveOverlay(p, e.routes[l.Name], e.config != nil && l.Name == e.config.OverlayInterface)
 }
 
 // leaveOverlay takes away the ways to the node by an interface, if it is the overlay's: that one has the routes for answers,
 // which therefore go last. After an ADD that was killed it may have none yet; then the configuration names it.
-func (e *end) leaveOverlay(p *plugin.Plan, routes []*routing.Route, named bool) {
+func (e *end) leaveOverlay(p *plugin.Plan, routes []*routing.Route, named bool) error {
 	if !slices.ContainsFunc(routes, answers) && !named {
-		return
+		return nil
 	}
 	for _, r := range routes {
-		if !r.InMain() || r.Copied() || r.IsDefault() {
-			continue
+		if r.InMain() && !r.Copied() && !r.IsDefault() {
+			to := netip.Addr{}
+			if r.Dst.IsSingleIP() {
+				to = r.Dst.Addr()
+			}
+			if err := e.leaveRoute(p, r, to); err != nil {
+				return err
+			}
 		}
-		to := netip.Addr{}
-		if r.Dst.IsSingleIP() && !e.paired {
-			to = r.Dst.Addr()
-		}
-		leaveRoute(p, r, to)
 	}
 	for _, r := range routes {
 		if answers(r) && !e.paired {
-			leaveRoute(p, r, r.Via)
+			if err := e.leaveRoute(p, r, r.Via); err != nil {
+				return err
+			}
 		}
 	}
+	return nil
 }
 
-// leaveRoute takes away a route, and before it the neighbour that it leads to, if that is valid.
-func leaveRoute(p *plugin.Plan, r *routing.Route, to netip.Addr) {
-	if !to.IsValid() {
-		p.Add(&routing.NoRoute{Route: r})
-		return
-	}
+// leaveRoute takes away a route, and before it the neighbour that it leads to, if that is ours: the overlay may have one for its
+// own next hop, and the pod has nothing to ask for it by.
+func (e *end) leaveRoute(p *plugin.Plan, r *routing.Route, to netip.Addr) error {
 	neigh := &routing.NoNeigh{Neigh: &routing.Neigh{Addr: to, Dev: r.Dev}}
+	ours, err := e.wrote(neigh.Neigh, r.Dst == routing.Single(to) && !r.HasGateway())
+	if err != nil || !ours {
+		p.Add(&routing.NoRoute{Route: r})
+		return err
+	}
 	p.Add(neigh)
 	p.AddAfter(&routing.NoRoute{Route: r}, neigh)
+	return nil
+}
+
+// wrote tells whether a neighbour by the overlay's interface is one of those that ADD writes with host_route: permanent, with the
+// hardware address of the other end, and of the node, as a route of ours to it alone says or the node itself.
+func (e *end) wrote(n *routing.Neigh, routed bool) (bool, error) {
+	if !n.Addr.IsValid() || e.paired || e.config != nil && !e.config.HostRoute {
+		return false, nil
+	}
+	at := slices.IndexFunc(e.links, func(l *routing.LinkAttrs) bool { return l.Name == n.Dev.Name })
+	host, err := otherEnd(e.Node, e.links[at])
+	if err != nil || host == nil {
+		return false, err
+	}
+	if n.MAC = host.MAC; n.Verify() != nil {
+		return false, nil
+	}
+	if routed {
+		return true, nil
+	}
+	return e.isNode(n.Addr, n.Dev)
+}
+
+// isNode tells whether an address is one of those that ADD takes for the node's: for others to reach it by, or what it sends from
+// towards the overlay's interface.
+func (e *end) isNode(addr netip.Addr, overlay *routing.Link) (bool, error) {
+	all, err := underlay.NodeAddresses(e.Node)
+	if err != nil || slices.Contains(all, addr) {
+		return err == nil, err
+	}
+	for pod, by := range e.addrs {
+		if by == overlay.Name && pod.Is6() == addr.Is6() {
+			if source, err := underlay.SourceTo(e.Node, pod); err != nil || source == addr {
+				return err == nil, err
+			}
+		}
+	}
+	return false, nil
 }
 
 // inherit puts the default routes of an interface back into main.
