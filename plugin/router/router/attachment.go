@@ -209,6 +209,9 @@ func (a *attachment) lookAtNodes(f *family, all []netip.Addr) error {
 		return err
 	}
 	if pod := f.overlay.Source(); pod.IsValid() {
+		if err := a.awaitSource(pod); err != nil {
+			return err
+		}
 		f.Nodes, err = underlay.NodesFor(a.node, all, pod)
 	} else {
 		f.Nodes = slices.DeleteFunc(slices.Clone(all), func(addr netip.Addr) bool { return addr.Is6() != f.V6 })
@@ -224,6 +227,19 @@ func (a *attachment) lookAtNodes(f *family, all []netip.Addr) error {
 	}
 	f.overlay.Nodes = f.Nodes
 	return nil
+}
+
+// awaitSource waits for the address that the node sends from towards the overlay's interface: some overlays give it one for each
+// pod, which the kernel does not use at first, and the next hop would be another one as long.
+func (a *attachment) awaitSource(pod netip.Addr) error {
+	if pod.Is4() {
+		return nil
+	}
+	way, err := a.node.RouteGet(routing.Query{To: pod})
+	if err != nil {
+		return nil //nolint:nilerr // no way there is none of any address
+	}
+	return plugin.AwaitSource(a.node.Link(way.Dev))
 }
 
 // lookAtRoutes tells what leaves by the overlay, and which routes move.
