@@ -77,6 +77,12 @@ const (
 		pod ip -6 addr add fe80::5/64 dev eth0 nodad; pod ip -6 route add default via fe80::ecee:eeff:feee:eeee dev eth0;`
 )
 
+const (
+	bridge4 = `ip link add cni0 type bridge; ip link set PEER master cni0; ip link set cni0 up; ip addr add 10.244.1.1/24 dev cni0; sysctl -qw net.ipv4.conf.cni0.forwarding=1
+		pod ip addr add 10.244.1.5/24 dev eth0; pod ip route add default via 10.244.1.1 dev eth0;`
+	bridge6 = `ip addr add fd00:10:244:1::1/64 dev cni0 nodad; pod ip addr add fd00:10:244:1::5/64 dev eth0 nodad; pod ip -6 route add default via fd00:10:244:1::1 dev eth0;`
+)
+
 // view is what an operator sees of the pod and the node.
 func view(t *testing.T, w *Trial) string {
 	t.Helper()

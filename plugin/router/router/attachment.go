@@ -28,9 +28,10 @@ type attachment struct {
 	overlayMAC net.HardwareAddr
 	peer       *routing.Link // its other end, on the node; nil without host_route
 	peerMAC    net.HardwareAddr
-	peerOff    bool     // IPv6 is switched off there
-	others     []string // attached before, in order
-	stale      []string // further names that an earlier attachment has left on the new interface: a VF outlives its pod
+	peerOff    bool          // IPv6 is switched off there
+	bridge     *routing.Link // that the peer is a port of; nil: none. What the pod sends comes in by it
+	others     []string      // attached before, in order
+	stale      []string      // further names that an earlier attachment has left on the new interface: a VF outlives its pod
 	firewall   firewall.Firewall
 
 	families []*family // those that the new interface and the node have
@@ -113,6 +114,16 @@ func (a *attachment) lookAtOverlay(*plugin.Request) error {
 		return bad
 	}
 	a.peer, a.peerMAC, a.peerOff = a.node.Link(host.Name), host.MAC, !host.HasIPv6()
+	if host.Master == 0 {
+		return nil
+	}
+	master, err := a.node.LinkAt(host.Master)
+	if err != nil {
+		return fmt.Errorf("look at the node: %w", err)
+	}
+	if master.Kind == "bridge" {
+		a.bridge = a.node.Link(master.Name)
+	}
 	return nil
 }
 

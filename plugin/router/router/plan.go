@@ -26,6 +26,9 @@ func (a *attachment) plan() *plugin.Plan {
 	a.setupNeighborhood(&p)
 	a.hijackCustomSubnet(&p)
 	a.migrateRoute(&p)
+	if a.bridge != nil {
+		p.Then(a.strictBridge)
+	}
 	return &p
 }
 
