@@ -91,16 +91,22 @@ func (a *attachment) lookAtOverlay(*plugin.Request) error {
 		return fmt.Errorf("look at the pod: %w", err)
 	}
 	a.overlayMAC = end.MAC
-	links, err := a.pod.Links(attached)
+	links, err := a.pod.Links(nil)
 	if err != nil {
 		return fmt.Errorf("look at the pod: %w", err)
 	}
 	for _, l := range links {
-		if l.Name != a.IfName {
-			a.others = append(a.others, l.Name)
+		if l.Name == a.IfName {
+			a.stale = slices.DeleteFunc(podNames(l), func(name string) bool { return name == podName(hostName(a.Attachment)) })
 			continue
 		}
-		a.stale = slices.DeleteFunc(podNames(l), func(name string) bool { return name == podName(hostName(a.Attachment)) })
+		is, err := backed(a.node, links, l)
+		if err != nil {
+			return fmt.Errorf("look at the node: %w", err)
+		}
+		if is {
+			a.others = append(a.others, l.Name)
+		}
 	}
 	if !a.config.HostRoute {
 		return nil

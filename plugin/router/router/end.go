@@ -46,6 +46,9 @@ func leavePod(r *plugin.Request, p *plugin.Plan, name string, gone ...string) er
 	if err != nil {
 		return fmt.Errorf("look at the pod: %w", err)
 	}
+	if overlay := named(e.links, hostNameOf(name)); overlay != nil { // without host_route
+		p.AddAfter(&routing.NoAltName{AltName: &routing.AltName{Link: r.Pod.Link(overlay.Name), Name: hostNameOf(name)}}, p.Changes()...)
+	}
 	return nil
 }
 
@@ -53,8 +56,8 @@ func (e *end) look() (err error) {
 	if e.links, err = e.Pod.Links(nil); err != nil {
 		return err
 	}
-	if at := slices.IndexFunc(e.links, e.is); at >= 0 {
-		e.IfName = e.links[at].Name
+	if l := named(e.links, e.name); l != nil {
+		e.IfName = l.Name
 	}
 	names := make(map[int]string)
 	for _, l := range e.links {
@@ -63,9 +66,9 @@ func (e *end) look() (err error) {
 			return err
 		}
 		e.over[l.Name] = slices.ContainsFunc(l.AltNames, func(name string) bool { return slices.Contains(e.gone, name) })
-		if attached(l) && l.Name != e.IfName && !e.over[l.Name] {
-			e.others = append(e.others, l.Name)
-		}
+	}
+	if err := e.lookAtOthers(); err != nil {
+		return err
 	}
 	all, err := e.Pod.Addresses(nil)
 	for _, addr := range routing.Usable(all) {
@@ -79,6 +82,28 @@ func (e *end) look() (err error) {
 		e.paired, err = e.answersByPair()
 	}
 	return err
+}
+
+// lookAtOthers tells who is still attached. Where the overlay's interface has gone, nobody knows whose names are stale.
+func (e *end) lookAtOthers() error {
+	overlaid := slices.ContainsFunc(e.links, e.isOverlay)
+	for _, l := range e.links {
+		if !attached(l) || l.Name == e.IfName || e.over[l.Name] {
+			continue
+		}
+		if is, err := backed(e.Node, e.links, l); err != nil {
+			return err
+		} else if is || !overlaid {
+			e.others = append(e.others, l.Name)
+		}
+	}
+	return nil
+}
+
+// isOverlay tells the overlay's interface: that one has the routes for answers. After an ADD that was killed it may have none yet;
+// then the configuration names it.
+func (e *end) isOverlay(l *routing.LinkAttrs) bool {
+	return slices.ContainsFunc(e.routes[l.Name], answers) || e.config != nil && l.Name == e.config.OverlayInterface
 }
 
 // answersByPair tells whose the ways for answers are: veth has the same rule, and the same table, by its pair. Where the table is
@@ -209,18 +234,14 @@ func (e *end) leaveRoutes(p *plugin.Plan, l *routing.LinkAttrs, heirs map[bool]s
 			p.AddAfter(&routing.NoRoute{Route: r}, inherited...) // the only copy of a default route, until it is in main again
 		}
 	}
-	if len(e.others) > 0 {
+	if len(e.others) > 0 || !e.isOverlay(l) {
 		return nil
 	}
-	return e.leaveOverlay(p, e.routes[l.Name], e.config != nil && l.Name == e.config.OverlayInterface)
+	return e.leaveOverlay(p, e.routes[l.Name])
 }
 
-// leaveOverlay takes away the ways to the node by an interface, if it is the overlay's: that one has the routes for answers,
-// which therefore go last. After an ADD that was killed it may have none yet; then the configuration names it.
-func (e *end) leaveOverlay(p *plugin.Plan, routes []*routing.Route, named bool) error {
-	if !slices.ContainsFunc(routes, answers) && !named {
-		return nil
-	}
+// leaveOverlay takes away the ways to the node by the overlay's interface. The routes for answers, which tell it, go last.
+func (e *end) leaveOverlay(p *plugin.Plan, routes []*routing.Route) error {
 	for _, r := range routes {
 		if r.InMain() && !r.Copied() && !r.IsDefault() {
 			to := netip.Addr{}

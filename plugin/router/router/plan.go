@@ -39,6 +39,7 @@ func (a *attachment) names(p *plugin.Plan) {
 	}
 	p.Add(&routing.AltName{Link: a.wire.Link, Name: podName(hostName(a.Attachment))})
 	if a.peer == nil {
+		p.Add(&routing.AltName{Link: a.overlay, Name: hostName(a.Attachment)})
 		return
 	}
 	p.Add(&routing.AltName{Link: a.peer, Name: hostName(a.Attachment)})
