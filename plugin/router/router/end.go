@@ -86,7 +86,7 @@ func (e *end) look() (err error) {
 
 // lookAtOthers tells who is still attached. Where the overlay's interface has gone, nobody knows whose names are stale.
 func (e *end) lookAtOthers() error {
-	overlaid := slices.ContainsFunc(e.links, e.isOverlay)
+	overlaid := slices.ContainsFunc(e.links, func(l *routing.LinkAttrs) bool { return e.isOverlay(l.Name) })
 	for _, l := range e.links {
 		if !attached(l) || l.Name == e.IfName || e.over[l.Name] {
 			continue
@@ -102,8 +102,8 @@ func (e *end) lookAtOthers() error {
 
 // isOverlay tells the overlay's interface: that one has the routes for answers. After an ADD that was killed it may have none yet;
 // then the configuration names it.
-func (e *end) isOverlay(l *routing.LinkAttrs) bool {
-	return slices.ContainsFunc(e.routes[l.Name], answers) || e.config != nil && l.Name == e.config.OverlayInterface
+func (e *end) isOverlay(name string) bool {
+	return slices.ContainsFunc(e.routes[name], answers) || e.config != nil && name == e.config.OverlayInterface
 }
 
 // answersByPair tells whose the ways for answers are: veth has the same rule, and the same table, by its pair. Where the table is
@@ -194,14 +194,15 @@ func (e *end) heir(v6 bool) (heir string, err error) {
 }
 
 // ends tells whether what a rule says of its interface and its family is over: it is the leaving one's, or that of an interface
-// that has gone; or no attached one comes after it any more, and its default route is in main, or will be.
+// that has gone; or no attached one comes after it any more, and its default route is in main, or will be. The overlay's stays for
+// those before it, too: nobody knows their migrate_route, and with 1 they need it.
 func (e *end) ends(rule *routing.Rule, heir string) bool {
 	by := e.addrs[rule.From.Addr()]
 	if e.last() || by == "" || by == e.IfName {
 		return true
 	}
 	for addr, other := range e.addrs {
-		if addr.Is6() == rule.V6 && slices.Contains(e.others, other) && underlay.Before(by, other) {
+		if addr.Is6() == rule.V6 && slices.Contains(e.others, other) && (underlay.Before(by, other) || e.isOverlay(by)) {
 			return false
 		}
 	}
@@ -234,7 +235,7 @@ func (e *end) leaveRoutes(p *plugin.Plan, l *routing.LinkAttrs, heirs map[bool]s
 			p.AddAfter(&routing.NoRoute{Route: r}, inherited...) // the only copy of a default route, until it is in main again
 		}
 	}
-	if len(e.others) > 0 || !e.isOverlay(l) {
+	if len(e.others) > 0 || !e.isOverlay(l.Name) {
 		return nil
 	}
 	return e.leaveOverlay(p, e.routes[l.Name])
