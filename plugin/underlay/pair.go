@@ -9,6 +9,6 @@ import (
 // IsUse tells a further name of a host end by which an attachment of the plugin veth uses the pair:
 // veth01234567.01234567.net1.
 func IsUse(altname string) bool {
-	parts := strings.SplitN(altname, ".", 3)
-	return len(parts) == 3 && len(parts[0]) == len("veth01234567") && strings.HasPrefix(parts[0], plugin.HostEndPrefix) && len(parts[1]) == 8
+	const network, ifName = len("veth01234567"), len("veth01234567.01234567")
+	return strings.HasPrefix(altname, plugin.HostEndPrefix) && len(altname) > ifName && altname[network] == '.' && altname[ifName] == '.'
 }

@@ -29,7 +29,8 @@ type attachment struct {
 	peer       *routing.Link // its other end, on the node; nil without host_route
 	peerMAC    net.HardwareAddr
 	peerOff    bool          // IPv6 is switched off there
-	bridge     *routing.Link // that the peer is a port of; nil: none. What the pod sends comes in by it
+	comesIn    *routing.Link // by which what it sends comes in: the other end, or the bridge that this is a port of; nil: unknown
+	bridged    bool          // it is the bridge
 	others     []string      // attached before, in order
 	stale      []string      // further names that an earlier attachment has left on the new interface: a VF outlives its pod
 	firewall   firewall.Firewall
@@ -108,29 +109,34 @@ func (a *attachment) lookAtOverlay(*plugin.Request) error {
 			a.others = append(a.others, l.Name)
 		}
 	}
-	if !a.config.HostRoute {
-		return nil
-	}
 	host, err := otherEnd(a.node, end)
+	if err == nil && host != nil {
+		err = a.lookAtPeer(host)
+	}
 	if err != nil {
 		return fmt.Errorf("look at the node: %w", err)
 	}
-	if host == nil {
+	if a.config.HostRoute && host == nil {
 		bad.Problem, bad.Accepted = "it is no veth with its other end on the node", "one that is, or host_route false"
 		return bad
 	}
-	a.peer, a.peerMAC, a.peerOff = a.node.Link(host.Name), host.MAC, !host.HasIPv6()
+	return nil
+}
+
+// lookAtPeer looks at the other end of the overlay's interface.
+func (a *attachment) lookAtPeer(host *routing.LinkAttrs) error {
+	a.comesIn = a.node.Link(host.Name)
+	if a.config.HostRoute {
+		a.peer, a.peerMAC, a.peerOff = a.comesIn, host.MAC, !host.HasIPv6()
+	}
 	if host.Master == 0 {
 		return nil
 	}
 	master, err := a.node.LinkAt(host.Master)
-	if err != nil {
-		return fmt.Errorf("look at the node: %w", err)
+	if err == nil && master.Kind == "bridge" {
+		a.comesIn, a.bridged = a.node.Link(master.Name), true
 	}
-	if master.Kind == "bridge" {
-		a.bridge = a.node.Link(master.Name)
-	}
-	return nil
+	return err
 }
 
 // otherEnd is that of a pod's veth on the node, nil if it has none there.
@@ -226,8 +232,10 @@ func (a *attachment) lookAtNodes(f *family, all []netip.Addr) error {
 		return err
 	}
 	if pod := f.overlay.Source(); pod.IsValid() {
-		if err := a.awaitSource(pod); err != nil {
-			return err
+		if f.V6 && a.comesIn != nil { // an address for each pod, which the kernel does not use at first: the next hop would be another
+			if err := plugin.AwaitSource(a.comesIn); err != nil {
+				return err
+			}
 		}
 		f.Nodes, err = underlay.NodesFor(a.node, all, pod)
 	} else {
@@ -244,19 +252,6 @@ func (a *attachment) lookAtNodes(f *family, all []netip.Addr) error {
 	}
 	f.overlay.Nodes = f.Nodes
 	return nil
-}
-
-// awaitSource waits for the address that the node sends from towards the overlay's interface: some overlays give it one for each
-// pod, which the kernel does not use at first, and the next hop would be another one as long.
-func (a *attachment) awaitSource(pod netip.Addr) error {
-	if pod.Is4() {
-		return nil
-	}
-	way, err := a.node.RouteGet(routing.Query{To: pod})
-	if err != nil {
-		return nil //nolint:nilerr // no way there is none of any address
-	}
-	return plugin.AwaitSource(a.node.Link(way.Dev))
 }
 
 // lookAtRoutes tells what leaves by the overlay, and which routes move.

@@ -109,8 +109,13 @@ func (e *end) isOverlay(name string) bool {
 // answersByPair tells whose the ways for answers are: veth has the same rule, and the same table, by its pair. Where the table is
 // empty, the rule is veth's if there is a pair.
 func (e *end) answersByPair() (bool, error) {
-	by := slices.DeleteFunc(slices.Clone(e.links), func(l *routing.LinkAttrs) bool { return !slices.ContainsFunc(e.routes[l.Name], answers) })
-	if len(by) == 0 {
+	var by []*routing.LinkAttrs
+	for _, l := range e.links {
+		if slices.ContainsFunc(e.routes[l.Name], answers) {
+			by = append(by, l)
+		}
+	}
+	if by == nil {
 		by = e.links
 	}
 	for _, l := range by {
@@ -289,11 +294,9 @@ func (e *end) wrote(n *routing.Neigh, routed bool) (bool, error) {
 	if err != nil || host == nil {
 		return false, err
 	}
-	if n.MAC = host.MAC; n.Verify() != nil {
-		return false, nil
-	}
-	if routed {
-		return true, nil
+	n.MAC = host.MAC
+	if written := n.Verify() == nil; routed || !written {
+		return written, nil
 	}
 	return e.isNode(n.Addr, n.Dev)
 }

@@ -35,7 +35,7 @@ func Facts(r *plugin.Request) (*plugin.Facts, error) {
 		if len(f.overlay.Hijack) > 0 {
 			facts.Settings = append(facts.Settings, underlay.Forwarding(a.node, f.overlay.Hijack[0].Addr())...)
 			if !f.V6 {
-				facts.Settings = append(facts.Settings, &routing.Sysctls{NS: a.node, Dir: routing.V4Conf + a.comesIn().Name, Values: routing.Values("forwarding=1")})
+				facts.Settings = append(facts.Settings, &routing.Sysctls{NS: a.node, Dir: routing.V4Conf + a.comesIn.Name, Values: routing.Values("forwarding=1")})
 			}
 		}
 	}
@@ -94,36 +94,14 @@ func (a *attachment) ways(f *family) []plugin.Way {
 	return ways
 }
 
-// comesIn is the interface of the node by which what the pod sends comes in.
-func (a *attachment) comesIn() *routing.Link {
-	if a.bridge != nil {
-		return a.bridge
-	}
-	return a.peer
-}
-
 // fromPod is the way of what the pod sends to the node. The way back is by the peer, so that a strict bridge drops it.
 func (a *attachment) fromPod(f *family) plugin.Way {
-	way := plugin.Way{Name: "from the pod, with rp_filter", NS: a.node, Query: routing.Query{To: f.Node(), From: f.Source(), Iif: a.comesIn()}, Dev: "lo"}
-	if a.bridge != nil {
+	way := plugin.Way{Name: "from the pod, with rp_filter", NS: a.node, Query: routing.Query{To: f.Node(), From: f.Source(), Iif: a.comesIn}, Dev: "lo"}
+	if a.bridged {
 		way.Advice = fmt.Sprintf("sysctl -w net/ipv4/conf/%s/rp_filter=2 # %s is a port of this bridge, and table %d's route is by %[2]s",
-			a.bridge.Name, a.peer.Name, a.config.HostRuleTable)
+			a.comesIn.Name, a.peer.Name, a.config.HostRuleTable)
 	}
 	return way
-}
-
-// strictBridge is an error where the overlay's bridge drops what the pod sends, which is for the administrator to change.
-func (a *attachment) strictBridge() error {
-	for _, f := range a.families {
-		if f.V6 {
-			continue
-		}
-		if _, err := a.node.RouteGet(a.fromPod(f).Query); err != nil {
-			return fmt.Errorf("the node drops what comes from %s, since %s is a port of the bridge %s with a strict rp_filter; accepted: 2 or 0 there: %w",
-				f.Source(), a.peer.Name, a.bridge.Name, err)
-		}
-	}
-	return nil
 }
 
 // lostDefaults tells of an overlay without a default route, in main and in the table that its routes have moved to. No plan
