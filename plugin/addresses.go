@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -27,15 +28,37 @@ func Settled(list func() ([]routing.Address, error)) ([]routing.Address, error) 
 // undecided tells whether the kernel does not know yet that nobody else has an address that a pod needs.
 func undecided(a routing.Address) bool { return a.Usable() && a.Tentative() && !a.Dynamic() }
 
+// AwaitSource waits until the kernel knows which address it sends from by an interface: none that is tentative. It is an error
+// with code 11 if that takes too long, and none if there is no such interface.
+func AwaitSource(dev *routing.Link) error {
+	addrs, err := Settled(func() ([]routing.Address, error) { return dev.NS.Addresses(dev) })
+	if errors.Is(err, routing.ErrNoLink) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return decided(dev, addrs)
+}
+
+func decided(dev *routing.Link, addrs []routing.Address) error {
+	for _, a := range addrs {
+		if undecided(a) {
+			return Errorf(CodeTryAgain, "%s: duplicate address detection still runs on %s", a.Prefix.Addr(), dev.Name)
+		}
+	}
+	return nil
+}
+
 // Sound are the usable ones among the addresses of a pod's interface, best first, after a look whether they can be used:
 // none is still tentative, and none is in use elsewhere, as far as the kernel knows.
 func Sound(node *routing.Namespace, dev *routing.Link, addrs []routing.Address) ([]routing.Address, error) {
 	usable := routing.Usable(addrs)
+	if err := decided(dev, usable); err != nil {
+		return nil, err
+	}
 	for _, a := range usable {
 		ip := a.Prefix.Addr()
-		if undecided(a) {
-			return nil, Errorf(CodeTryAgain, "%s: duplicate address detection still runs on %s", ip, dev.Name)
-		}
 		local, err := node.IsLocal(ip)
 		if err != nil {
 			return nil, err

@@ -51,6 +51,8 @@ type Way struct {
 	Query routing.Query
 	Dev   string // the interface by which the packet must leave
 	Not   bool   // by any but that one
+	// Advice is what an operator may type where the answer is another one; empty: to look at the rules and the routes.
+	Advice string
 }
 
 // A Use is an attachment that shares a host end with the pod's other ones. What of its names nobody knows is empty.

@@ -29,7 +29,7 @@ type Plan struct {
 	changes []Change
 	applied int
 	needs   map[int][]Change // of AddAfter, by the place in changes
-	then    func() error
+	then    []func() error
 }
 
 // Add appends changes.
@@ -50,7 +50,7 @@ func (p *Plan) Changes() []Change { return p.changes }
 
 // Then has f run after everything has been applied, for what leaves no state behind and therefore is no
 // change. It cannot fail the request.
-func (p *Plan) Then(f func() error) { p.then = f }
+func (p *Plan) Then(f func() error) { p.then = append(p.then, f) }
 
 // String is a script that does the same by hand.
 func (p *Plan) String() string {
@@ -77,8 +77,8 @@ func (p *Plan) apply(log *slog.Logger) error {
 			return types.NewError(codeOf(c, err), fmt.Sprintf("%s: %v", firstLine(c), err), details)
 		}
 	}
-	if p.then != nil {
-		if err := p.then(); err != nil {
+	for _, f := range p.then {
+		if err := f(); err != nil {
 			log.Warn("afterwards", "error", err.Error())
 		}
 	}

@@ -23,17 +23,18 @@ func (n *Namespace) Link(name string) *Link { return &Link{NS: n, Name: name} }
 
 // LinkAttrs are the properties of an interface.
 type LinkAttrs struct {
-	Index int
-	Peer  int // index of the other end of a veth, in its namespace; the parent's of a macvlan or an ipvlan
-	NSID  int // number that this namespace has for that of the peer; -1: the peer is in this one
-	Name  string
-	Kind  string // veth, macvlan, …; empty for hardware
-	Alias string
-	Group uint32
-	MTU   int // in bytes
-	Up    bool
-	MAC   net.HardwareAddr
-	L3S   bool // an ipvlan in mode l3s
+	Index  int
+	Peer   int // index of the other end of a veth, in its namespace; the parent's of a macvlan or an ipvlan
+	Master int // index of the bridge that it is a port of, or of another master; 0: none
+	NSID   int // number that this namespace has for that of the peer; -1: the peer is in this one
+	Name   string
+	Kind   string // veth, macvlan, …; empty for hardware
+	Alias  string
+	Group  uint32
+	MTU    int // in bytes
+	Up     bool
+	MAC    net.HardwareAddr
+	L3S    bool // an ipvlan in mode l3s
 
 	AltNames []string // further names
 
@@ -106,6 +107,8 @@ func parseLink(m []byte) (*LinkAttrs, error) {
 			l.Name = nl.BytesToString(a.Value)
 		case unix.IFLA_LINK:
 			l.Peer = int(uint32Of(a.Value))
+		case unix.IFLA_MASTER:
+			l.Master = int(uint32Of(a.Value))
 		case unix.IFLA_LINK_NETNSID:
 			l.NSID = int(int32(uint32Of(a.Value)))
 		case unix.IFLA_IFALIAS:

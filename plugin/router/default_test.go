@@ -120,3 +120,39 @@ func comeAndGo(t *testing.T, w *Trial, come, goes []*guest) {
 		look("after DEL of " + g.Name)
 	}
 }
+
+// TestTentativeNode: the overlay has just given the node an address towards the pod, which the kernel still looks for elsewhere. The
+// pod's next hop is that one from the start, so that a CHECK two seconds later finds what ADD has made; or ADD is to be tried again.
+func TestTentativeNode(t *testing.T) {
+	for _, test := range []struct {
+		name, probes string
+		code         uint
+	}{{"in time", "1", 0}, {"too late", "30", 11}} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			n := Net1(Dual)
+			w := ptp.New(t, Dual, `ip -6 addr del fd00:10:244:1::1/128 dev vethptp0
+				sysctl -qw net/ipv6/conf/vethptp0/accept_dad=1 net/ipv6/conf/vethptp0/dad_transmits=`+test.probes, n)
+			const tentative = "ip -6 addr show dev vethptp0 tentative"
+			if out := w.Sh(t, "ip -6 addr add fd00:10:244:1::1/128 dev vethptp0; "+tentative); !strings.Contains(out, "fd00:10:244:1::1/128") {
+				t.Fatal("there is no detection of duplicates: ", out)
+			}
+			if test.code != 0 {
+				before := w.Show(t)
+				if got := w.Verb(t, "ADD", n, w.Request(n)).Failed(t); got.Code != test.code || !strings.Contains(got.Msg, "fd00:10:244:1::1: duplicate address detection still runs on vethptp0") {
+					t.Errorf("got %+v", got)
+				}
+				Same(t, "the kernel", before, w.Show(t))
+				return
+			}
+			w.Add(t, n)
+			if out := w.Sh(t, tentative); out != "" {
+				t.Error(out)
+			}
+			w.Check(t, n)
+			if out := w.Sh(t, "pod ip route get 2001:4860:fd00::a; pod ip neigh show nud permanent"); !strings.Contains(out, "via fd00:10:244:1::1 dev eth0") || !strings.Contains(out, "fd00:10:244:1::1 dev eth0") {
+				t.Error(out)
+			}
+		})
+	}
+}

@@ -249,3 +249,22 @@ func TestLateAdvertisement(t *testing.T) {
 		w.Check(t, n, "prevResult", prev)
 	}
 }
+
+// TestBeforeTheOverlay: an attachment whose name comes before the overlay's finds what it needs of the overlay's table, whoever comes
+// and goes beside it.
+func TestBeforeTheOverlay(t *testing.T) {
+	for _, of := range Stacks() {
+		for _, kind := range []guest{{mode: -1}, {mode: 0}, {mode: 1}, {mode: 0, brings: true}} {
+			t.Run(fmt.Sprint(of.Name, " ", kind.mode, " ", kind.brings), func(t *testing.T) {
+				t.Parallel()
+				data, net1 := &guest{NewNIC("data", 40, of), kind.brings, kind.mode}, &guest{Net1(of), true, -1}
+				w := calico.New(t, Dual, "")
+				before := ptp.Lasting(w.Show(t))
+				for _, orders := range [][2][]*guest{{{data, net1}, {net1, data}}, {{net1, data}, {net1, data}}, {{data, net1}, {data, net1}}} {
+					comeAndGo(t, w, orders[0], orders[1])
+					Same(t, "at the end", before, ptp.Lasting(w.Show(t)))
+				}
+			})
+		}
+	}
+}

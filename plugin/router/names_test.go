@@ -92,3 +92,32 @@ func TestRenamed(t *testing.T) {
 		})
 	}
 }
+
+// TestStaleName: an interface that is not attached has the name of an attachment in an earlier pod, as a VF brings it. It is none
+// of this pod's: the DEL of the last one leaves nothing, and what it had moved is its own again.
+func TestStaleName(t *testing.T) {
+	for _, s := range Stacks() {
+		for _, hostRoute := range []bool{true, false} {
+			t.Run(fmt.Sprint(s.Name, " ", hostRoute), func(t *testing.T) {
+				t.Parallel()
+				vf, n, other := NewNIC("vf0", 20, s), Net1(s), Net2(s)
+				w := calico.New(t, s, vf.Make()+"pod ip link property add dev vf0 altname router.pod.01234567.397b5817.net1")
+				before := ptp.Lasting(w.Show(t))
+				for _, n := range []*NIC{n, other} {
+					w.Sh(t, n.Make())
+					w.Add(t, n, "host_route", hostRoute)
+					w.Check(t, n, "host_route", hostRoute)
+				}
+				if out := w.Sh(t, "pod ip rule; pod ip -6 rule"); strings.Contains(out, vf.Addr4) || strings.Contains(out, vf.Addr6) {
+					t.Errorf("routes of the other interface have moved:\n%s", out)
+				}
+				w.Del(t, n, "host_route", hostRoute)
+				w.Sh(t, "pod ip link del net1")
+				w.Check(t, other, "host_route", hostRoute)
+				w.Del(t, other, "host_route", hostRoute)
+				w.Sh(t, "pod ip link del net2")
+				Same(t, "at the end", before, ptp.Lasting(w.Show(t)))
+			})
+		}
+	}
+}

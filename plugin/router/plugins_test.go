@@ -78,3 +78,26 @@ func TestRealPlugins(t *testing.T) {
 	}
 	run("DEL", "ptp", "eth0", ptp)
 }
+
+// TestBridge: the overlay's interface on the node is a port of a bridge, as flannel's is: with a strict rp_filter the node drops what
+// the pod sends, and the log says so.
+func TestBridge(t *testing.T) {
+	for filter, strict := range map[int]bool{0: false, 1: true, 2: false} {
+		t.Run(fmt.Sprint("rp_filter ", filter), func(t *testing.T) {
+			t.Parallel()
+			n := Net1(Dual)
+			w := behind(script("vethbr", bridge4, bridge6)).New(t, Dual, fmt.Sprintf("sysctl -qw net.ipv4.conf.all.rp_filter=%d net.ipv4.conf.cni0.rp_filter=%[1]d", filter), n)
+			file := filepath.Join(t.TempDir(), "router.log")
+			w.Add(t, n, "log_options", map[string]any{"log_file": file})
+			w.Check(t, n)
+			log, err := os.ReadFile(file)
+			Must(t, err)
+			const says = "the node drops what comes from net1: vethbr is a port of the bridge cni0 with rp_filter 1; accepted: 0 or 2"
+			if strings.Contains(string(log), says) != strict || strings.Contains(string(log), "level=WARN") != strict {
+				t.Errorf("strict is %v:\n%s", strict, log)
+			}
+			w.Del(t, n)
+			None(t, "on the node", w.Sh(t, "ip link; ip route show table all; ip -6 route show table all; ip neigh show nud permanent"), w.Left...)
+		})
+	}
+}

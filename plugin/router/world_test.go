@@ -9,9 +9,9 @@ import (
 	"underlay-cni/plugin/router/router"
 )
 
-var bin string // where Main has built the binary
+var bin string // where Main has built the binaries
 
-func TestMain(m *testing.M) { os.Exit(Main(m, &bin)) }
+func TestMain(m *testing.M) { os.Exit(Main(m, &bin, "../veth")) }
 
 // behind is router in a pod whose eth0 an overlay has made by a script.
 func behind(overlay func(Stack) string) *Subject {
@@ -75,6 +75,12 @@ const (
 		pod ip route add 169.254.1.1 dev eth0 scope link; pod ip route add default via 169.254.1.1 dev eth0;`
 	calico6 = `sysctl -qw net.ipv6.conf.PEER.proxy_ndp=1; ip -6 addr add fe80::ecee:eeff:feee:eeee/64 dev PEER nodad; ip -6 route add fd00:10:244:1::5 dev PEER; pod ip addr add fd00:10:244:1::5/128 dev eth0 nodad
 		pod ip -6 addr add fe80::5/64 dev eth0 nodad; pod ip -6 route add default via fe80::ecee:eeff:feee:eeee dev eth0;`
+)
+
+const (
+	bridge4 = `ip link add cni0 type bridge; ip link set PEER master cni0; ip link set cni0 up; ip addr add 10.244.1.1/24 dev cni0; sysctl -qw net.ipv4.conf.cni0.forwarding=1
+		pod ip addr add 10.244.1.5/24 dev eth0; pod ip route add default via 10.244.1.1 dev eth0;`
+	bridge6 = `ip addr add fd00:10:244:1::1/64 dev cni0 nodad; pod ip addr add fd00:10:244:1::5/64 dev eth0 nodad; pod ip -6 route add default via fd00:10:244:1::1 dev eth0;`
 )
 
 // view is what an operator sees of the pod and the node.

@@ -100,6 +100,11 @@ func ReplyRule(pod *routing.Namespace, v6 bool) *routing.Rule {
 	return &routing.Rule{NS: pod, V6: v6, Pref: PrefReply, Mark: MarkReply, Mask: MarkReply, Iif: "lo", Table: pod.Table(TableReply)}
 }
 
+// IsReply tells a rule of ReplyRule.
+func IsReply(r routing.ListedRule) bool {
+	return r.Kernel() && r.Pref == PrefReply && r.Mark == MarkReply && r.Mask == MarkReply && r.Iif == "lo" && r.Table == TableReply
+}
+
 // Fill gives an interface a table of its own: by another interface to the node and to what is behind it, as in main, and
 // by the wire as the interface's routes say.
 func (f *Family) Fill(p *plugin.Plan, table *routing.Table, by *routing.Link) {

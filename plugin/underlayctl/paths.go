@@ -71,7 +71,10 @@ func askWay(w plugin.Way) finding {
 		return f
 	}
 	f.Verdict = wrong
-	f.Repair = "# the objects above; if they are as they should be, a rule or a route of somebody else: " + w.NS.Command("ip rule; ip route show table all")
+	f.Repair = w.Advice
+	if f.Repair == "" {
+		f.Repair = "# the objects above; if they are as they should be, a rule or a route of somebody else: " + w.NS.Command("ip rule; ip route show table all")
+	}
 	return f
 }
 

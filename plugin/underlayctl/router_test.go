@@ -369,3 +369,23 @@ func TestRouterIdle(t *testing.T) {
 		t.Error(out)
 	}
 }
+
+// TestRouterBehindBridge: the overlay's interface on the node is a port of a bridge: diagnose asks as the packet comes in, and says
+// what an operator may type where a strict rp_filter drops it.
+func TestRouterBehindBridge(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, lab.Options{Stack: lab.DualStack})
+	overlay := w.overlayNetwork()
+	overlay.Plugins[0]["type"], overlay.Plugins[0]["bridge"], overlay.Plugins[0]["isGateway"] = "bridge", "cni0", true
+	p := w.pod(t, "a")
+	must(t, w.n1.AddTo(overlay, p))
+	p.IfName = "net1"
+	must(t, w.n1.AddTo(w.routerNetwork("net1"), p))
+	for filter, status := range map[int]int{0: statusFine, 1: statusFound, 2: statusFine} {
+		w.sh(t, nil, fmt.Sprintf("sysctl -qw net.ipv4.conf.all.rp_filter=%d net.ipv4.conf.cni0.rp_filter=%[1]d", filter))
+		out := w.ctl(t, "diagnose", "-v").want(t, status).stdout
+		if strings.Contains(out, "sysctl -w net/ipv4/conf/cni0/rp_filter=2") != (filter == 1) {
+			t.Errorf("rp_filter %d:\n%s", filter, out)
+		}
+	}
+}

@@ -28,9 +28,11 @@ type attachment struct {
 	overlayMAC net.HardwareAddr
 	peer       *routing.Link // its other end, on the node; nil without host_route
 	peerMAC    net.HardwareAddr
-	peerOff    bool     // IPv6 is switched off there
-	others     []string // attached before, in order
-	stale      []string // further names that an earlier attachment has left on the new interface: a VF outlives its pod
+	peerOff    bool          // IPv6 is switched off there
+	comesIn    *routing.Link // by which what it sends comes in: the other end, or the bridge that this is a port of; nil: unknown
+	bridged    bool          // it is the bridge
+	others     []string      // attached before, in order
+	stale      []string      // further names that an earlier attachment has left on the new interface: a VF outlives its pod
 	firewall   firewall.Firewall
 
 	families []*family // those that the new interface and the node have
@@ -90,31 +92,63 @@ func (a *attachment) lookAtOverlay(*plugin.Request) error {
 		return fmt.Errorf("look at the pod: %w", err)
 	}
 	a.overlayMAC = end.MAC
-	links, err := a.pod.Links(attached)
+	links, err := a.pod.Links(nil)
 	if err != nil {
 		return fmt.Errorf("look at the pod: %w", err)
 	}
 	for _, l := range links {
-		if l.Name != a.IfName {
-			a.others = append(a.others, l.Name)
+		if l.Name == a.IfName {
+			a.stale = slices.DeleteFunc(podNames(l), func(name string) bool { return name == podName(hostName(a.Attachment)) })
 			continue
 		}
-		a.stale = slices.DeleteFunc(podNames(l), func(name string) bool { return name == podName(hostName(a.Attachment)) })
+		is, err := backed(a.node, links, l)
+		if err != nil {
+			return fmt.Errorf("look at the node: %w", err)
+		}
+		if is {
+			a.others = append(a.others, l.Name)
+		}
 	}
-	if !a.config.HostRoute {
-		return nil
+	host, err := otherEnd(a.node, end)
+	if err == nil && host != nil {
+		err = a.lookAtPeer(host)
 	}
-	host, err := a.node.LinkAt(end.Peer)
-	switch {
-	case end.Kind == "veth" && err == nil && host.Kind == "veth" && host.Peer == end.Index:
-		a.peer, a.peerMAC, a.peerOff = a.node.Link(host.Name), host.MAC, !host.HasIPv6()
-	case err == nil || end.Kind != "veth" || errors.Is(err, routing.ErrNoLink):
-		bad.Problem, bad.Accepted = "it is no veth with its other end on the node", "one that is, or host_route false"
-		return bad
-	default:
+	if err != nil {
 		return fmt.Errorf("look at the node: %w", err)
 	}
+	if a.config.HostRoute && host == nil {
+		bad.Problem, bad.Accepted = "it is no veth with its other end on the node", "one that is, or host_route false"
+		return bad
+	}
 	return nil
+}
+
+// lookAtPeer looks at the other end of the overlay's interface.
+func (a *attachment) lookAtPeer(host *routing.LinkAttrs) error {
+	a.comesIn = a.node.Link(host.Name)
+	if a.config.HostRoute {
+		a.peer, a.peerMAC, a.peerOff = a.comesIn, host.MAC, !host.HasIPv6()
+	}
+	if host.Master == 0 {
+		return nil
+	}
+	master, err := a.node.LinkAt(host.Master)
+	if err == nil && master.Kind == "bridge" {
+		a.comesIn, a.bridged = a.node.Link(master.Name), true
+	}
+	return err
+}
+
+// otherEnd is that of a pod's veth on the node, nil if it has none there.
+func otherEnd(node *routing.Namespace, l *routing.LinkAttrs) (*routing.LinkAttrs, error) {
+	if l.Kind != "veth" || l.Peer == 0 {
+		return nil, nil
+	}
+	host, err := node.LinkAt(l.Peer)
+	if errors.Is(err, routing.ErrNoLink) || err == nil && (host.Kind != "veth" || host.Peer != l.Index) {
+		return nil, nil
+	}
+	return host, err
 }
 
 // lookAtNode reads the node's addresses, and sorts those of both sides by family. A family that one of them does not
@@ -198,6 +232,11 @@ func (a *attachment) lookAtNodes(f *family, all []netip.Addr) error {
 		return err
 	}
 	if pod := f.overlay.Source(); pod.IsValid() {
+		if f.V6 && a.comesIn != nil { // an address for each pod, which the kernel does not use at first: the next hop would be another
+			if err := plugin.AwaitSource(a.comesIn); err != nil {
+				return err
+			}
+		}
 		f.Nodes, err = underlay.NodesFor(a.node, all, pod)
 	} else {
 		f.Nodes = slices.DeleteFunc(slices.Clone(all), func(addr netip.Addr) bool { return addr.Is6() != f.V6 })

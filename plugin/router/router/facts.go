@@ -35,7 +35,7 @@ func Facts(r *plugin.Request) (*plugin.Facts, error) {
 		if len(f.overlay.Hijack) > 0 {
 			facts.Settings = append(facts.Settings, underlay.Forwarding(a.node, f.overlay.Hijack[0].Addr())...)
 			if !f.V6 {
-				facts.Settings = append(facts.Settings, &routing.Sysctls{NS: a.node, Dir: routing.V4Conf + a.peer.Name, Values: routing.Values("forwarding=1")})
+				facts.Settings = append(facts.Settings, &routing.Sysctls{NS: a.node, Dir: routing.V4Conf + a.comesIn.Name, Values: routing.Values("forwarding=1")})
 			}
 		}
 	}
@@ -61,7 +61,7 @@ func (a *attachment) ways(f *family) []plugin.Way {
 	if a.peer != nil && !f.V6 { // IPv6 has no rp_filter
 		ways = append(
 			ways,
-			plugin.Way{Name: "from the pod, with rp_filter", NS: a.node, Query: routing.Query{To: f.Node(), From: f.Source(), Iif: a.peer}, Dev: "lo"},
+			a.fromPod(f),
 			plugin.Way{
 				Name: "a client by the node, with rp_filter", NS: a.pod,
 				Query: routing.Query{To: f.Source(), From: outside, Iif: a.overlay, Mark: underlay.MarkReply}, Dev: "lo",
@@ -92,6 +92,16 @@ func (a *attachment) ways(f *family) []plugin.Way {
 		ways = append(ways, plugin.Way{Name: "from the interface's address to the wire", NS: a.pod, Query: routing.Query{To: outside, From: f.Source()}, Dev: net1})
 	}
 	return ways
+}
+
+// fromPod is the way of what the pod sends to the node. The way back is by the peer, so that a strict bridge drops it.
+func (a *attachment) fromPod(f *family) plugin.Way {
+	way := plugin.Way{Name: "from the pod, with rp_filter", NS: a.node, Query: routing.Query{To: f.Node(), From: f.Source(), Iif: a.comesIn}, Dev: "lo"}
+	if a.bridged {
+		way.Advice = fmt.Sprintf("sysctl -w net/ipv4/conf/%s/rp_filter=2 # %s is a port of this bridge, and table %d's route is by %[2]s",
+			a.comesIn.Name, a.peer.Name, a.config.HostRuleTable)
+	}
+	return way
 }
 
 // lostDefaults tells of an overlay without a default route, in main and in the table that its routes have moved to. No plan

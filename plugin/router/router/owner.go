@@ -16,7 +16,7 @@ import (
 // of its own would keep it from replacing a stale one, realms are IPv4's only, and the protocol has eight bits. But
 // all of an attachment's routes and neighbours leave by the overlay's interface on the node, the peer of the pod's; and
 // when that goes, so do they. So the peer's further names tell: one for the attachment, found without the pod, and one
-// for each of its routes.
+// for each of its routes. Without host_route the node has nothing, and the overlay's interface in the pod has the first one.
 const (
 	ofAttachment = "router."     // router.16bc4837.5d0f2e6d.net1
 	inPod        = "router.pod." // router.pod.16bc4837.5d0f2e6d.net1
@@ -42,13 +42,48 @@ func hostName(a plugin.Attachment) string { return ofAttachment + key(a) + a.IfN
 // would stop there with a BUG.
 func podName(hostName string) string { return inPod + strings.TrimPrefix(hostName, ofAttachment) }
 
+// hostNameOf is the reverse.
+func hostNameOf(podName string) string { return ofAttachment + strings.TrimPrefix(podName, inPod) }
+
 // podNames are those of an interface. It has several if an earlier pod has left it one.
 func podNames(l *routing.LinkAttrs) []string {
 	return slices.DeleteFunc(slices.Clone(l.AltNames), func(name string) bool { return !strings.HasPrefix(name, inPod) })
 }
 
-// attached reports whether an interface of the pod is attached, under whatever name.
+// attached reports whether an interface of the pod says that it is attached, under whatever name.
 func attached(l *routing.LinkAttrs) bool { return len(podNames(l)) > 0 }
+
+// backed reports whether an interface that says it is attached is so in this pod: a VF may have its name from an earlier one. The
+// overlay's interface has the attachment's other name, at its end on the node or, without host_route, in the pod.
+func backed(node *routing.Namespace, links []*routing.LinkAttrs, l *routing.LinkAttrs) (bool, error) {
+	for _, name := range podNames(l) {
+		if named(links, hostNameOf(name)) != nil {
+			return true, nil
+		}
+		peer, err := node.LinkNamed(hostNameOf(name))
+		if errors.Is(err, routing.ErrNoLink) {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		if slices.ContainsFunc(links, func(l *routing.LinkAttrs) bool {
+			return l.Kind == "veth" && l.Peer == peer.Index && peer.Peer == l.Index
+		}) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// named is the one of some interfaces that has a further name, nil if none has.
+func named(links []*routing.LinkAttrs, altname string) *routing.LinkAttrs {
+	at := slices.IndexFunc(links, func(l *routing.LinkAttrs) bool { return slices.Contains(l.AltNames, altname) })
+	if at < 0 {
+		return nil
+	}
+	return links[at]
+}
 
 // routeName is the further name for a route to an address. An interface's name has no colon.
 func routeName(a plugin.Attachment, table int, addr netip.Addr) string {

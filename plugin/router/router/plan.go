@@ -1,6 +1,7 @@
 package router
 
 import (
+	"fmt"
 	"net/netip"
 
 	"underlay-cni/plugin"
@@ -26,7 +27,24 @@ func (a *attachment) plan() *plugin.Plan {
 	a.setupNeighborhood(&p)
 	a.hijackCustomSubnet(&p)
 	a.migrateRoute(&p)
+	if a.bridged && a.peer != nil && a.has(false) {
+		p.Then(a.strictBridge)
+	}
 	return &p
+}
+
+// strictBridge is an error where the overlay's bridge drops what the pod sends, since the way back is by a port of it. That is for
+// the administrator to change. The kernel goes by the greater one of the bridge's value and all's.
+func (a *attachment) strictBridge() error {
+	is := func(value string) bool {
+		values := routing.Values("rp_filter=" + value)
+		return (&routing.InetConf{Dev: a.comesIn, Values: values}).Verify() == nil ||
+			(&routing.Sysctls{NS: a.node, Dir: routing.V4Conf + "all", Values: values}).Verify() == nil
+	}
+	if is("2") || !is("1") {
+		return nil
+	}
+	return fmt.Errorf("the node drops what comes from %s: %s is a port of the bridge %s with rp_filter 1; accepted: 0 or 2", a.IfName, a.peer.Name, a.comesIn.Name)
 }
 
 // names are what a DEL finds the rest by: in the pod, and on the node without the pod.
@@ -36,6 +54,7 @@ func (a *attachment) names(p *plugin.Plan) {
 	}
 	p.Add(&routing.AltName{Link: a.wire.Link, Name: podName(hostName(a.Attachment))})
 	if a.peer == nil {
+		p.Add(&routing.AltName{Link: a.overlay, Name: hostName(a.Attachment)})
 		return
 	}
 	p.Add(&routing.AltName{Link: a.peer, Name: hostName(a.Attachment)})

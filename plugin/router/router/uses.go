@@ -16,7 +16,7 @@ func HostEnd(a plugin.Attachment) string { return hostName(a) }
 func InPod(l *routing.LinkAttrs, known []plugin.Attachment) []plugin.Use {
 	names := podNames(l)
 	for i, name := range names {
-		names[i] = ofAttachment + strings.TrimPrefix(name, inPod)
+		names[i] = hostNameOf(name)
 	}
 	return usesOf(names, known)
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"underlay-cni/plugin"
+	"underlay-cni/plugin/underlay"
 	"underlay-cni/routing"
 )
 
@@ -57,8 +58,8 @@ func (u user) altname() string { return u.container + "." + u.network + "." + u.
 // users are the attachments that the further names of a host end tell.
 func users(l *routing.LinkAttrs) (all []user) {
 	for _, name := range l.AltNames {
-		parts := strings.SplitN(name, ".", 3)
-		if len(parts) == 3 && len(parts[0]) == len("veth01234567") && strings.HasPrefix(parts[0], plugin.HostEndPrefix) && len(parts[1]) == 8 {
+		if underlay.IsUse(name) {
+			parts := strings.SplitN(name, ".", 3)
 			all = append(all, user{parts[0], parts[1], parts[2]})
 		}
 	}
