@@ -88,7 +88,7 @@ func comeAndGo(t *testing.T, w *Trial, come, goes []*guest) {
 		}
 	}
 	for _, g := range come {
-		w.Sh(t, strings.ReplaceAll(g.Make(), "route add default", "route show default"))
+		w.Sh(t, g.MakeBare())
 		there = append(there, g)
 		for v6, from := range has {
 			if g.takes(v6, from) {
@@ -120,3 +120,6 @@ func comeAndGo(t *testing.T, w *Trial, come, goes []*guest) {
 		look("after DEL of " + g.Name)
 	}
 }
+
+// TestDeafToAdvertised: an interface without a default route takes none beside that of another, and no CHECK minds.
+func TestDeafToAdvertised(t *testing.T) { ptp.DeafToAdvertised(t) }

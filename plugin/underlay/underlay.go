@@ -33,6 +33,7 @@ type Family struct {
 	Routes []*routing.Route // of the pod's interface, as its own table is to hold them
 	Main   []*routing.Route // those of them that are default routes in the main table
 	Leaves bool             // these leave the main table
+	Deaf   []*routing.Link  // interfaces without a default route that get none by router advertisements either
 
 	// Of router, whose way to the node is another plugin's interface:
 	Gateway netip.Addr   // the next hop, where the node's addresses are no neighbours; not valid: they are
@@ -122,16 +123,33 @@ func (f *Family) Move(p *plugin.Plan, pod *routing.Namespace, table *routing.Tab
 // Forsake takes the interface's default routes out of the main table, if they leave it, and keeps router advertisements
 // from adding them again. It comes last: the copies are there by then.
 func (f *Family) Forsake(p *plugin.Plan, link *routing.Link) {
+	if f.Leaves && f.V6 && f.HasDefault() {
+		p.Add(deaf(link))
+	}
+	for _, link := range f.Deaf {
+		p.Add(deaf(link))
+	}
 	if !f.Leaves {
 		return
-	}
-	if f.V6 {
-		p.Add(routing.Inet6Conf(link, "accept_ra_defrtr=0"))
 	}
 	for _, r := range f.Main {
 		p.Add(&routing.NoRoute{Route: r})
 	}
 }
+
+// HasDefault tells whether the interface has a default route, in main or in a table of its own.
+func (f *Family) HasDefault() bool { return slices.ContainsFunc(f.Routes, (*routing.Route).IsDefault) }
+
+// Deafen keeps router advertisements from giving default routes to interfaces that have none, beside that of another. Only an ADD does
+// so, for its own interface, and for those before it if it brings the first one: what main has by now tells nobody else whether it
+// was there then.
+func (f *Family) Deafen(r *plugin.Request, links ...*routing.Link) {
+	if f.V6 && r.Verb == "ADD" {
+		f.Deaf = append(f.Deaf, links...)
+	}
+}
+
+func deaf(link *routing.Link) *routing.Sysctls { return routing.Inet6Conf(link, "accept_ra_defrtr=0") }
 
 // Sort gives the family the routes of its interface: those in the main table, and the default route, which an earlier
 // ADD may have moved to the interface's own table, or which may be known only by the gateway that the IPAM plugin has

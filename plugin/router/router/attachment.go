@@ -45,7 +45,6 @@ type family struct {
 	source  netip.Addr     // of the node, towards the new interface
 	ruled   bool           // the node has the rule from somebody else: the kernel would take a second one
 	gets    *routing.Route // the new interface's default route, where main is to get it
-	deaf    bool           // it brings none, and none that a router advertises later is to come beside that of another
 }
 
 // has tells whether the new interface and the node have the family.

@@ -122,9 +122,7 @@ func (a *attachment) migrateRoute(p *plugin.Plan) {
 		if f.gets != nil {
 			p.Add(f.gets)
 		}
-		if f.deaf {
-			p.Add(routing.Inet6Conf(a.wire.Link, "accept_ra_defrtr=0"))
-		}
+		f.Forsake(p, a.wire.Link) // nothing of its own: it only has others be deaf, or is
 	}
 	for _, m := range a.moved {
 		for _, f := range m.families {

@@ -188,9 +188,44 @@ func (a *attachment) lookAtRoutes(r *plugin.Request) error {
 		if err != nil {
 			return fmt.Errorf("look at the pod: %w", err)
 		}
-		f.Leaves = a.moves() && (other || a.config.MigrateRoute == conflist.MigrateAlways)
+		// It may have inherited main since its ADD, whatever migrate_route says: CHECK cannot tell.
+		f.Leaves = a.moves() && (other || a.config.MigrateRoute == conflist.MigrateAlways && r.Verb != "CHECK")
+		switch {
+		case f.Leaves && !f.HasDefault():
+			f.Deafen(r, a.wire.Link)
+		case f.V6 && !f.Leaves && !other && f.HasDefault():
+			moved, err := a.moved()
+			if err != nil {
+				return fmt.Errorf("look at the pod: %w", err)
+			}
+			f.Deafen(r, moved...)
+		}
 	}
 	return nil
+}
+
+// moved are the interfaces that have moved before, in IPv6.
+func (a *attachment) moved() (links []*routing.Link, err error) {
+	rules, err := a.pod.Froms(underlay.PrefFrom)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range a.before {
+		link := a.pod.Link(name)
+		addrs, err := a.pod.UsableAddresses(link)
+		if errors.Is(err, routing.ErrNoLink) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(underlay.OfFamily(true, addrs), func(addr netip.Addr) bool {
+			return slices.ContainsFunc(rules, func(rule *routing.Rule) bool { return rule.From.Addr() == addr })
+		}) {
+			links = append(links, link)
+		}
+	}
+	return links, nil
 }
 
 // all are the addresses of the pod's interface in the families that the plan has.
