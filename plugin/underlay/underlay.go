@@ -144,7 +144,7 @@ func (f *Family) HasDefault() bool { return slices.ContainsFunc(f.Routes, (*rout
 // so, for its own interface, and for those before it if it brings the first one: what main has by now tells nobody else whether it
 // was there then.
 func (f *Family) Deafen(r *plugin.Request, links ...*routing.Link) {
-	if f.V6 && r.Verb == "ADD" {
+	if f.V6 && r.Verb != "CHECK" {
 		f.Deaf = append(f.Deaf, links...)
 	}
 }
