@@ -123,3 +123,8 @@ func comeAndGo(t *testing.T, w *Trial, come, goes []*guest) {
 
 // TestDeafToAdvertised: an interface without a default route takes none beside that of another, and no CHECK minds.
 func TestDeafToAdvertised(t *testing.T) { ptp.DeafToAdvertised(t) }
+
+// TestNodeLacksFamily: routes move in a family that the node does not have, too; also where the overlay has it.
+func TestNodeLacksFamily(t *testing.T) {
+	calico.NodeLacksFamily(t, MissingRow{Name: "a node with IPv4 only, all else with both", Node: Only4, First: Dual, Later: Dual, Before: calico.Before(Dual)})
+}

@@ -140,3 +140,6 @@ func comeAndGo(t *testing.T, w *Trial, all []*guest, order [3]int) {
 
 // TestDeafToAdvertised: an interface without a default route takes none beside that of another, and no CHECK minds.
 func TestDeafToAdvertised(t *testing.T) { subject.DeafToAdvertised(t) }
+
+// TestNodeLacksFamily: routes move in a family that the node does not have, too.
+func TestNodeLacksFamily(t *testing.T) { subject.NodeLacksFamily(t) }

@@ -40,6 +40,13 @@ func (p *party) inMain(v6 bool) bool {
 	return slices.ContainsFunc(p.routes, func(r *routing.Route) bool { return r.IsDefault() && r.InMain() && r.Dst.Addr().Is6() == v6 })
 }
 
+// hasDefault tells whether it has a default route, in main or in a table of its own.
+func (p *party) hasDefault(v6 bool) bool {
+	return slices.ContainsFunc(p.routes, func(r *routing.Route) bool {
+		return r.IsDefault() && !r.InTable(underlay.TableReply) && r.Dst.Addr().Is6() == v6
+	})
+}
+
 func (a *attachment) party(link *routing.Link, routes []*routing.Route, rules []*routing.Rule) (p *party, err error) {
 	p = &party{link: link, routes: routes, ruled: map[bool]bool{}}
 	if p.index, err = link.Index(); err != nil {
@@ -103,7 +110,7 @@ func (a *attachment) lookAtMain(r *plugin.Request, byOverlay, byWire []*routing.
 			f.Deafen(r, wire.link)
 		case !has && f.HasDefault():
 			for _, other := range others {
-				if len(underlay.OfFamily(f.V6, other.addrs)) > 0 && (other.link != a.overlay || a.moves(other)) {
+				if len(underlay.OfFamily(f.V6, other.addrs)) > 0 && !other.hasDefault(f.V6) && (other.link != a.overlay || a.moves(other)) {
 					f.Deafen(r, other.link)
 				}
 			}
