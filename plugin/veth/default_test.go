@@ -2,10 +2,13 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	. "underlay-cni/integration/nettest" //nolint:revive // the words of the tests
-	. "underlay-cni/plugin/plugintest"   //nolint:revive // the words of the tests
+	"underlay-cni/plugin"
+	. "underlay-cni/plugin/plugintest" //nolint:revive // the words of the tests
+	"underlay-cni/plugin/veth/veth"
 )
 
 // newGuests are eth0, net1 and net2 in a pod that has nothing: the first to bring a default route has main, unless migrate_route 1 takes
@@ -64,3 +67,26 @@ func TestDeafToAdvertised(t *testing.T) { subject.DeafToAdvertised(t) }
 
 // TestNodeLacksFamily: routes move in a family that the node does not have, too.
 func TestNodeLacksFamily(t *testing.T) { subject.NodeLacksFamily(t) }
+
+// TestStayingKeepsMain: underlayctl takes main from no interface, which stays in the pod; DEL of the same one gives it to an heir.
+func TestStayingKeepsMain(t *testing.T) {
+	eth0, net1, net2 := Eth0(Dual), Net1(Dual), Net2(Dual)
+	w := subject.New(t, Dual, eth0.MakeBare())
+	w.Add(t, eth0, "prevResult", eth0.BareResult(w.Pod, "1.0.0"))
+	for _, n := range []*NIC{net1, net2} {
+		w.Sh(t, n.Make())
+		w.Add(t, n)
+	}
+	for name, test := range map[string]struct {
+		end  func(*plugin.Request) (*plugin.Plan, error)
+		want int
+	}{
+		"DEL":       {subject.Plugin.Del, 2},
+		"uninstall": {func(r *plugin.Request) (*plugin.Plan, error) { return veth.DelUse(r, subject.Traces(net1)[0], nil) }, 0},
+	} {
+		plan := w.Plan(t, plugin.Plugin{Add: test.end}, plugin.Attachment{Network: net1.Network, ContainerID: net1.Container, IfName: net1.Name}, w.Request(net1))
+		if strings.Count(plan, "route replace default via") != test.want {
+			t.Errorf("%s:\n%s", name, plan)
+		}
+	}
+}

@@ -112,7 +112,9 @@ func (e *end) leaveMain(p *plugin.Plan) error {
 	var leaving []int
 	main := map[bool]bool{false: true, true: true} // it may have had, if it is gone
 	switch mine, err := e.Pod.Link(e.IfName).Attrs(); {
-	case err == nil && !e.stays:
+	case err == nil && e.stays:
+		return nil
+	case err == nil:
 		leaving = append(leaving, mine.Index)
 		routes, err := e.Pod.Routes(e.Pod.Link(e.IfName))
 		if err != nil {
@@ -121,7 +123,7 @@ func (e *end) leaveMain(p *plugin.Plan) error {
 		for v6 := range main {
 			main[v6] = slices.ContainsFunc(routes, func(r *routing.Route) bool { return r.InMain() && r.IsDefault() && r.Dst.Addr().Is6() == v6 })
 		}
-	case err != nil && !errors.Is(err, routing.ErrNoLink):
+	case !errors.Is(err, routing.ErrNoLink):
 		return err
 	}
 	estate, err := e.estate()
