@@ -16,6 +16,13 @@ import (
 	"underlay-cni/conflist"
 )
 
+// Warn writes a line to the log, if there is one: of what is no error, and what somebody may look for.
+func (r *Request) Warn(message string) {
+	if r.log != nil {
+		r.log.Warn(message)
+	}
+}
+
 // LogTo has the request write its log as the configuration says: one line a verb, and one a change at
 // debug. Without options, or where the file cannot be written, there is no log: it never fails a pod, and never holds
 // one up. A request that no runtime has made keeps none.

@@ -63,10 +63,10 @@ type WorldRow struct {
 func (s *Subject) BadWorld(t *testing.T, more ...WorldRow) {
 	t.Helper()
 	name := s.First(Dual).Name
-	noCommon := "prevResult.ips: " + name + " in the pod and the node have no usable address of the same family; accepted: at least one in IPv4 or in IPv6"
+	noAddress := "prevResult.ips: " + name + " in the pod has no usable address; accepted: at least one in IPv4 or in IPv6"
 	for _, test := range append([]WorldRow{
 		{Name: "the pod has no such interface", Script: "pod ip link del " + name, Code: 100, Msg: "CNI_IFNAME: " + name + ": the pod has no such interface"},
-		{Name: "the pod has no address", Script: "pod ip addr flush dev " + name, Code: 7, Msg: noCommon},
+		{Name: "the pod has no address", Script: "pod ip addr flush dev " + name, Code: 7, Msg: noAddress},
 		{Name: "the pod's address is the node's", Script: "pod ip addr add 10.10.20.152/24 dev " + name, Code: 110, Msg: "10.10.20.152: the pod's address is one of the node itself"},
 		{
 			Name: "the pod's address is still tentative", Code: 11, Msg: "fd20::54: duplicate address detection still runs on " + name, Moving: true,

@@ -87,6 +87,23 @@ func (n *NIC) Make() string {
 	return s
 }
 
+// MakeBare is Make where the IPAM plugin gives no default route.
+func (n *NIC) MakeBare() string {
+	return strings.ReplaceAll(n.Make(), "route add default", "route show default")
+}
+
+// BareResult is PrevResult where the IPAM plugin gives no default route and names no gateway.
+func (n *NIC) BareResult(pod, version string) map[string]any {
+	prev := n.PrevResult(pod, version)
+	delete(prev, "routes")
+	ips, _ := prev["ips"].([]any)
+	for _, ip := range ips {
+		fields, _ := ip.(map[string]any)
+		delete(fields, "gateway")
+	}
+	return prev
+}
+
 // PrevResult is what the macvlan plugin says of the interface in the pod, in the words of a version of the specification.
 func (n *NIC) PrevResult(pod, version string) map[string]any {
 	ips, routes := []any{}, []any{}

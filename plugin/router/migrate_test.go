@@ -254,14 +254,14 @@ func TestLateAdvertisement(t *testing.T) {
 // and goes beside it.
 func TestBeforeTheOverlay(t *testing.T) {
 	for _, of := range Stacks() {
-		for _, kind := range []guest{{mode: -1}, {mode: 0}, {mode: 1}, {mode: 0, brings: true}} {
-			t.Run(fmt.Sprint(of.Name, " ", kind.mode, " ", kind.brings), func(t *testing.T) {
+		for _, kind := range []Variety{{Mode: -1}, {Mode: 0}, {Mode: 1}, {Brings: true, Mode: 0}} {
+			t.Run(fmt.Sprint(of.Name, " ", kind), func(t *testing.T) {
 				t.Parallel()
-				data, net1 := &guest{NewNIC("data", 40, of), kind.brings, kind.mode}, &guest{Net1(of), true, -1}
+				data, net1 := kind.Guest(NewNIC("data", 40, of)), Variety{Brings: true, Mode: -1}.Guest(Net1(of))
 				w := calico.New(t, Dual, "")
 				before := ptp.Lasting(w.Show(t))
-				for _, orders := range [][2][]*guest{{{data, net1}, {net1, data}}, {{net1, data}, {net1, data}}, {{data, net1}, {data, net1}}} {
-					comeAndGo(t, w, orders[0], orders[1])
+				for _, orders := range [][2][]*Guest{{{data, net1}, {net1, data}}, {{net1, data}, {net1, data}}, {{data, net1}, {data, net1}}} {
+					newGuests().ComeAndGo(t, w, orders[0], orders[1])
 					Same(t, "at the end", before, ptp.Lasting(w.Show(t)))
 				}
 			})

@@ -127,7 +127,12 @@ func OfFamily(v6 bool, all []routing.Address) (addrs []netip.Addr) {
 	return addrs
 }
 
-// ErrNoFamily is what a configuration cannot mend: there is nothing to attach.
-func ErrNoFamily(ifName string) error {
-	return plugin.Errorf(plugin.CodeConfig, "prevResult.ips: %s in the pod and the node have no usable address of the same family; accepted: at least one in IPv4 or in IPv6", ifName)
+// ErrNoAddress is what a configuration cannot mend: there is nothing to attach.
+func ErrNoAddress(ifName string) error {
+	return plugin.Errorf(plugin.CodeConfig, "prevResult.ips: %s in the pod has no usable address; accepted: at least one in IPv4 or in IPv6", ifName)
+}
+
+// ErrNoNode is a node that has no address in any family: no pod could reach it.
+func ErrNoNode() error {
+	return plugin.Errorf(plugin.CodeConfig, "the node has no address that a pod could reach it by; accepted: at least one in IPv4 or in IPv6, of an interface that is up")
 }

@@ -4,6 +4,7 @@
 package underlay
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -33,6 +34,7 @@ type Family struct {
 	Routes []*routing.Route // of the pod's interface, as its own table is to hold them
 	Main   []*routing.Route // those of them that are default routes in the main table
 	Leaves bool             // these leave the main table
+	Deaf   []*routing.Link  // interfaces without a default route that get none by router advertisements either
 
 	// Of router, whose way to the node is another plugin's interface:
 	Gateway netip.Addr   // the next hop, where the node's addresses are no neighbours; not valid: they are
@@ -42,8 +44,23 @@ type Family struct {
 	Static  bool         // routes say proto static, by which they are told from that plugin's
 }
 
-// Node is the node's address that the pod has as its next hop.
-func (f *Family) Node() netip.Addr { return f.Nodes[0] }
+// HasNode tells whether the node has the family. Else there are no ways by the node: the interface's own routes move as ever.
+func (f *Family) HasNode() bool { return len(f.Nodes) > 0 }
+
+// Node is the node's address that the pod has as its next hop; not valid if the node does not have the family.
+func (f *Family) Node() (node netip.Addr) {
+	if f.HasNode() {
+		node = f.Nodes[0]
+	}
+	return node
+}
+
+// TellMissing has the log of an ADD tell what its interface does without, where the node does not have the family.
+func (f *Family) TellMissing(r *plugin.Request) {
+	if !f.HasNode() && r.Verb == "ADD" {
+		r.Warn(fmt.Sprintf("the node has no IPv%d address: %s gets no way by the node in IPv%[1]d, not to it, the overlay or Services", map[bool]int{false: 4, true: 6}[f.V6], r.IfName))
+	}
+}
 
 // hop is the pod's next hop.
 func (f *Family) hop() netip.Addr {
@@ -87,8 +104,12 @@ func (f *Family) HijackRoutes(p *plugin.Plan, table *routing.Table, by *routing.
 	}
 }
 
-// Reply makes answers to connections that came in by an interface leave by it, to whomever.
+// Reply makes answers to connections that came in by an interface leave by it, to whomever. None do where the node does not have
+// the family.
 func (f *Family) Reply(p *plugin.Plan, pod *routing.Namespace, by *routing.Link) {
+	if !f.HasNode() {
+		return
+	}
 	rule := ReplyRule(pod, f.V6)
 	rule.Shared = f.There // with the earlier attachment
 	p.Add(&routing.Route{Table: pod.Table(TableReply), Dst: routing.All(f.V6), Via: f.hop(), Dev: by, MTU: f.MTU, There: f.There}, rule)
@@ -127,16 +148,33 @@ func (f *Family) Move(p *plugin.Plan, pod *routing.Namespace, table *routing.Tab
 // Forsake takes the interface's default routes out of the main table, if they leave it, and keeps router advertisements
 // from adding them again. It comes last: the copies are there by then.
 func (f *Family) Forsake(p *plugin.Plan, link *routing.Link) {
+	if f.Leaves && f.V6 && f.HasDefault() {
+		p.Add(deaf(link))
+	}
+	for _, link := range f.Deaf {
+		p.Add(deaf(link))
+	}
 	if !f.Leaves {
 		return
-	}
-	if f.V6 {
-		p.Add(routing.Inet6Conf(link, "accept_ra_defrtr=0"))
 	}
 	for _, r := range f.Main {
 		p.Add(&routing.NoRoute{Route: r})
 	}
 }
+
+// HasDefault tells whether the interface has a default route, in main or in a table of its own.
+func (f *Family) HasDefault() bool { return slices.ContainsFunc(f.Routes, (*routing.Route).IsDefault) }
+
+// Deafen keeps router advertisements from giving default routes to interfaces that have none, beside that of another. Only an ADD does
+// so, for its own interface, and for those before it if it brings the first one: what main has by now tells nobody else whether it
+// was there then.
+func (f *Family) Deafen(r *plugin.Request, links ...*routing.Link) {
+	if f.V6 && r.Verb != "CHECK" {
+		f.Deaf = append(f.Deaf, links...)
+	}
+}
+
+func deaf(link *routing.Link) *routing.Sysctls { return routing.Inet6Conf(link, "accept_ra_defrtr=0") }
 
 // Sort gives the family the routes of its interface: those in the main table, and the default route, which an earlier
 // ADD may have moved to the interface's own table, or which may be known only by the gateway that the IPAM plugin has
@@ -181,8 +219,11 @@ func onLink(routes []*routing.Route, addr netip.Addr) bool {
 
 // SetHijack gives the family its share of the prefixes. A prefix that is exactly one on the interface's own link is
 // left to the wire: the route by the node would take its place, and the pod would lose its neighbours. So is a node's
-// address, to which there is a route already.
+// address, to which there is a route already. Without an address of the node in the family nothing is behind it.
 func (f *Family) SetHijack(prefixes []netip.Prefix, routes []*routing.Route) {
+	if !f.HasNode() {
+		return
+	}
 	for _, dst := range prefixes {
 		onLink := slices.ContainsFunc(routes, func(r *routing.Route) bool { return r.Dst == dst && !r.HasGateway() && r.InMain() })
 		isNode := dst.IsSingleIP() && slices.Contains(f.Nodes, dst.Addr())

@@ -14,7 +14,7 @@ func TestBadWorld(t *testing.T) {
 		t,
 		WorldRow{
 			Name: "the node has no address", Script: "for i in 20 30 40; do ip addr flush dev enp$i; done", Code: 7,
-			Msg: "prevResult.ips: eth0 in the pod and the node have no usable address of the same family; accepted: at least one in IPv4 or in IPv6",
+			Msg: "the node has no address that a pod could reach it by; accepted: at least one in IPv4 or in IPv6, of an interface that is up",
 		},
 		WorldRow{Name: "a foreign veth0 that is no veth", Script: "pod ip link add link eth0 name veth0 type macvlan mode bridge", Code: 101, Msg: foreign},
 		WorldRow{Name: "a foreign veth0 in the pod", Script: "pod ip link add veth0 type veth peer name other", Code: 101, Msg: foreign},

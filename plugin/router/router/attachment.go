@@ -35,7 +35,7 @@ type attachment struct {
 	stale      []string      // further names that an earlier attachment has left on the new interface: a VF outlives its pod
 	firewall   firewall.Firewall
 
-	families []*family // those that the new interface and the node have
+	families []*family // those that the new interface has
 	moved    []*moved  // interfaces whose routes move
 	rpFilter underlay.RPFilter
 }
@@ -47,12 +47,16 @@ type family struct {
 	source  netip.Addr     // of the node, towards the new interface
 	ruled   bool           // the node has the rule from somebody else: the kernel would take a second one
 	gets    *routing.Route // the new interface's default route, where main is to get it
-	deaf    bool           // it brings none, and none that a router advertises later is to come beside that of another
 }
 
 // has tells whether the new interface and the node have the family.
 func (a *attachment) has(v6 bool) bool {
-	return slices.ContainsFunc(a.families, func(f *family) bool { return f.V6 == v6 })
+	return slices.ContainsFunc(a.families, func(f *family) bool { return f.V6 == v6 && f.HasNode() })
+}
+
+// served are the families in which the node has ways to the new interface, and back.
+func (a *attachment) served() []*family {
+	return slices.DeleteFunc(slices.Clone(a.families), func(f *family) bool { return !f.HasNode() })
 }
 
 // look reads what the plan is computed from and changes nothing. All bad input ends here.
@@ -151,8 +155,8 @@ func otherEnd(node *routing.Namespace, l *routing.LinkAttrs) (*routing.LinkAttrs
 	return host, err
 }
 
-// lookAtNode reads the node's addresses, and sorts those of both sides by family. A family that one of them does not
-// have is left out.
+// lookAtNode reads the node's addresses, and sorts those of both sides by family. One that the node does not have stays, for
+// the routes of the pod's interfaces.
 func (a *attachment) lookAtNode(r *plugin.Request) error {
 	all, err := underlay.NodeAddresses(a.node)
 	if err != nil {
@@ -171,12 +175,14 @@ func (a *attachment) lookAtNode(r *plugin.Request) error {
 		if err := a.lookAtNodes(f, all); err != nil {
 			return fmt.Errorf("look at the node: %w", err)
 		}
-		if len(f.Nodes) > 0 {
-			a.families = append(a.families, f)
-		}
+		f.TellMissing(r)
+		a.families = append(a.families, f)
 	}
 	if len(a.families) == 0 {
-		return underlay.ErrNoFamily(a.IfName)
+		return underlay.ErrNoAddress(a.IfName)
+	}
+	if len(all) == 0 && len(a.served()) == 0 {
+		return underlay.ErrNoNode()
 	}
 	rules, err := a.node.Rules()
 	if err != nil {
@@ -195,7 +201,7 @@ func (a *attachment) lookAtNode(r *plugin.Request) error {
 func (a *attachment) lookAtRules(rules []routing.ListedRule, verb string) error {
 	there := func(r routing.ListedRule) bool { return r.Pref == prefHost && looksUp(r, a.config.HostRuleTable) }
 	brings := map[bool]bool{} // the rule, by family
-	for _, f := range a.families {
+	for _, f := range a.served() {
 		brings[f.V6] = !slices.ContainsFunc(rules, func(r routing.ListedRule) bool { return there(r) && r.V6 == f.V6 })
 		f.ruled = slices.ContainsFunc(rules, func(r routing.ListedRule) bool { return there(r) && r.V6 == f.V6 && !r.Kernel() })
 	}

@@ -186,16 +186,12 @@ func (e *end) heir(v6 bool) (heir string, err error) {
 			leaving = append(leaving, l.Index)
 		}
 	}
-	if has, err := e.Pod.HasDefault(v6, leaving...); has || err != nil {
-		return "", err
-	}
-	for _, rule := range e.rules {
-		by := e.addrs[rule.From.Addr()]
-		if rule.V6 == v6 && by != e.IfName && len(e.defaults(by, rule)) > 0 && (heir == "" || underlay.Before(heir, by)) {
-			heir = by
-		}
-	}
-	return heir, nil
+	byName := func(a, b string) bool { return underlay.Before(b, a) }
+	return e.estate().Heir(v6, leaving, func(by string) bool { return by != e.IfName }, byName)
+}
+
+func (e *end) estate() *underlay.Estate {
+	return &underlay.Estate{Pod: e.Pod, Froms: e.rules, By: e.addrs, Routes: e.routes}
 }
 
 // ends tells whether what a rule says of its interface and its family is over: it is the leaving one's, or that of an interface
@@ -212,17 +208,7 @@ func (e *end) ends(rule *routing.Rule, heir string) bool {
 		}
 	}
 	inMain := slices.ContainsFunc(e.routes[by], func(r *routing.Route) bool { return r.InMain() && r.IsDefault() && r.Dst.Addr().Is6() == rule.V6 })
-	return by == heir || inMain || len(e.defaults(by, rule)) == 0
-}
-
-// defaults are the default routes that an interface has in the table of a rule.
-func (e *end) defaults(by string, rule *routing.Rule) (routes []*routing.Route) {
-	for _, r := range e.routes[by] {
-		if r.IsDefault() && rule.LooksUp(r) {
-			routes = append(routes, r)
-		}
-	}
-	return routes
+	return by == heir || inMain || len(e.estate().Defaults(by, rule)) == 0
 }
 
 // leaveRoutes takes away the routes by one interface that some rules look up, after the default routes of a heir are in main
@@ -231,7 +217,7 @@ func (e *end) leaveRoutes(p *plugin.Plan, l *routing.LinkAttrs, heirs map[bool]s
 	had := len(p.Changes())
 	for _, v6 := range []bool{false, true} {
 		if heirs[v6] == l.Name {
-			e.inherit(p, l.Name, v6)
+			e.estate().Inherit(p, l.Name, v6)
 		}
 	}
 	inherited := p.Changes()[had:]
@@ -316,20 +302,4 @@ func (e *end) isNode(addr netip.Addr, overlay *routing.Link) (bool, error) {
 		}
 	}
 	return false, nil
-}
-
-// inherit puts the default routes of an interface back into main.
-func (e *end) inherit(p *plugin.Plan, heir string, v6 bool) {
-	for _, rule := range e.rules {
-		if rule.V6 != v6 || e.addrs[rule.From.Addr()] != heir {
-			continue
-		}
-		for _, r := range e.defaults(heir, rule) {
-			p.Add(r.In(e.Pod.Table(routing.MainTable)))
-			if r.Learned() {
-				p.Add(routing.Inet6Conf(e.Pod.Link(heir), "accept_ra_defrtr=1"))
-			}
-		}
-		return // those of its further addresses look up the same table
-	}
 }

@@ -24,8 +24,11 @@ func Facts(r *plugin.Request) (*plugin.Facts, error) {
 		facts.Tables, facts.Names = []int{a.config.HostRuleTable}, []string{hostName(a.Attachment)}
 	}
 	for _, f := range a.families {
-		facts.Ways = append(facts.Ways, a.ways(f)...)
-		if a.peer == nil {
+		if f.HasNode() {
+			facts.Ways = append(facts.Ways, a.byOverlay(f)...)
+		}
+		facts.Ways = append(facts.Ways, a.byWire(f)...)
+		if a.peer == nil || !f.HasNode() {
 			continue
 		}
 		for _, addr := range f.Pods {
@@ -46,9 +49,9 @@ func Facts(r *plugin.Request) (*plugin.Facts, error) {
 // same tells a rule that does the same as ours, whoever has made it, and wherever.
 func (a *attachment) same(r routing.ListedRule) bool { return looksUp(r, a.config.HostRuleTable) }
 
-// ways are those of one family.
-func (a *attachment) ways(f *family) []plugin.Way {
-	eth, net1, outside := a.overlay.Name, a.wire.Link.Name, underlay.Outside(f.V6)
+// byOverlay are the ways to and by the node, in one family that it has.
+func (a *attachment) byOverlay(f *family) []plugin.Way {
+	eth, outside := a.overlay.Name, underlay.Outside(f.V6)
 	ways := []plugin.Way{
 		{Name: "pod to node", NS: a.pod, Query: routing.Query{To: f.Node(), From: f.Source()}, Dev: eth},
 		{Name: "answers to what came in by the overlay", NS: a.pod, Query: routing.Query{To: outside, From: f.Source(), Mark: underlay.MarkReply}, Dev: eth},
@@ -73,6 +76,12 @@ func (a *attachment) ways(f *family) []plugin.Way {
 			Name: "pod to what is behind the node", NS: a.pod, Query: routing.Query{To: f.overlay.Hijack[0].Addr(), From: f.Source()}, Dev: eth,
 		})
 	}
+	return ways
+}
+
+// byWire are the ways of one family by the interfaces of those who have the default routes.
+func (a *attachment) byWire(f *family) (ways []plugin.Way) {
+	net1, outside := a.wire.Link.Name, underlay.Outside(f.V6)
 	byWire := f.gets != nil || len(f.Main) > 0 // main is its
 	for _, m := range a.moved {
 		for _, of := range m.families {

@@ -40,6 +40,13 @@ func (p *party) inMain(v6 bool) bool {
 	return slices.ContainsFunc(p.routes, func(r *routing.Route) bool { return r.IsDefault() && r.InMain() && r.Dst.Addr().Is6() == v6 })
 }
 
+// hasDefault tells whether it has a default route, in main or in a table of its own.
+func (p *party) hasDefault(v6 bool) bool {
+	return slices.ContainsFunc(p.routes, func(r *routing.Route) bool {
+		return r.IsDefault() && !r.InTable(underlay.TableReply) && r.Dst.Addr().Is6() == v6
+	})
+}
+
 func (a *attachment) party(link *routing.Link, routes []*routing.Route, rules []*routing.Rule) (p *party, err error) {
 	p = &party{link: link, routes: routes, ruled: map[bool]bool{}}
 	if p.index, err = link.Index(); err != nil {
@@ -94,9 +101,18 @@ func (a *attachment) lookAtMain(r *plugin.Request, byOverlay, byWire []*routing.
 		if err != nil {
 			return err
 		}
-		if f.V6 && !f.brings() {
-			if f.deaf, err = a.pod.HasDefault(true, wire.index); err != nil {
-				return err
+		has, err := a.pod.HasDefault(f.V6, wire.index)
+		if err != nil {
+			return err
+		}
+		switch {
+		case has && !f.HasDefault():
+			f.Deafen(r, wire.link)
+		case !has && f.HasDefault():
+			for _, other := range others {
+				if len(underlay.OfFamily(f.V6, other.addrs)) > 0 && !other.hasDefault(f.V6) && (other.link != a.overlay || a.moves(other)) {
+					f.Deafen(r, other.link)
+				}
 			}
 		}
 		if yields {
@@ -111,15 +127,17 @@ func (a *attachment) lookAtMain(r *plugin.Request, byOverlay, byWire []*routing.
 	return nil
 }
 
-// brings tells whether the new interface has a default route.
-func (f *family) brings() bool { return slices.ContainsFunc(f.Routes, (*routing.Route).IsDefault) }
+// moves tells whether the routes of another interface move for the new one's, if they have to.
+func (a *attachment) moves(other *party) bool {
+	return a.config.MigrateRoute == conflist.MigrateAlways || underlay.Before(other.link.Name, a.wire.Link.Name)
+}
 
 // yields tells whether main stays that of another, and the new interface moves itself.
 func (a *attachment) yields(f *family, wire *party, others []*party) (bool, error) {
 	if wire.ruled[f.V6] {
 		return a.pod.HasDefault(f.V6, wire.index)
 	}
-	return f.brings() && a.config.MigrateRoute == conflist.MigrateByName && slices.ContainsFunc(others, func(other *party) bool {
+	return f.HasDefault() && a.config.MigrateRoute == conflist.MigrateByName && slices.ContainsFunc(others, func(other *party) bool {
 		return underlay.Before(wire.link.Name, other.link.Name) && other.inMain(f.V6)
 	}), nil
 }
@@ -146,8 +164,7 @@ func (a *attachment) yield(r *plugin.Request, f *family, wire *party, others []*
 // none leaves main as it is; so does one that would take main from an interface that does not move.
 func (a *attachment) takeMain(f *family, wire *party, others []*party) error {
 	others = slices.DeleteFunc(slices.Clone(others), func(other *party) bool {
-		moves := a.config.MigrateRoute == conflist.MigrateAlways || underlay.Before(other.link.Name, wire.link.Name)
-		return !moves || len(underlay.OfFamily(f.V6, other.addrs)) == 0
+		return !a.moves(other) || len(underlay.OfFamily(f.V6, other.addrs)) == 0
 	})
 	at := slices.IndexFunc(f.Routes, (*routing.Route).IsDefault)
 	takes := at >= 0

@@ -58,7 +58,7 @@ func (a *attachment) names(p *plugin.Plan) {
 		return
 	}
 	p.Add(&routing.AltName{Link: a.peer, Name: hostName(a.Attachment)})
-	for _, f := range a.families {
+	for _, f := range a.served() {
 		for _, addr := range f.Pods {
 			p.Add(&routing.AltName{Link: a.peer, Name: routeName(a.Attachment, a.config.HostRuleTable, addr)})
 		}
@@ -81,7 +81,7 @@ func (a *attachment) addChainedIPRoute(p *plugin.Plan) {
 	if a.peer == nil {
 		return
 	}
-	for _, f := range a.families {
+	for _, f := range a.served() {
 		for _, addr := range f.Pods {
 			route := hostRoute(a.node, a.config.HostRuleTable, addr, a.peer)
 			route.Src = f.source
@@ -100,11 +100,13 @@ func hostRoute(node *routing.Namespace, table int, addr netip.Addr, peer *routin
 
 // addHostIPRoute: the pod reaches the node by the overlay, and so do answers to what came in by it.
 func (a *attachment) addHostIPRoute(p *plugin.Plan) {
-	for _, f := range a.families {
+	for _, f := range a.served() {
 		f.overlay.NodeRoutes(p, a.pod.Table(routing.MainTable), a.overlay)
 		f.overlay.Reply(p, a.pod, a.overlay)
 	}
-	p.Add(a.firewall.Replies(a.pod, a.replies()))
+	if len(a.served()) > 0 {
+		p.Add(a.firewall.Replies(a.pod, a.replies()))
+	}
 }
 
 // setupNeighborhood: the node's addresses in the pod, and the pod's new ones on the node. They come after the routes to them, by
@@ -113,7 +115,7 @@ func (a *attachment) setupNeighborhood(p *plugin.Plan) {
 	if a.peer == nil {
 		return
 	}
-	for _, f := range a.families {
+	for _, f := range a.served() {
 		f.overlay.Neighbours(p, a.overlay, a.peerMAC, true)
 		for _, addr := range f.Pods {
 			p.Add(&routing.Neigh{Addr: addr, Dev: a.peer, MAC: a.overlayMAC})
@@ -123,7 +125,7 @@ func (a *attachment) setupNeighborhood(p *plugin.Plan) {
 
 // hijackCustomSubnet: overlay, Services and further ranges by the overlay, whatever the default route will be.
 func (a *attachment) hijackCustomSubnet(p *plugin.Plan) {
-	for _, f := range a.families {
+	for _, f := range a.served() {
 		f.overlay.HijackRoutes(p, a.pod.Table(routing.MainTable), a.overlay)
 	}
 }
@@ -141,9 +143,7 @@ func (a *attachment) migrateRoute(p *plugin.Plan) {
 		if f.gets != nil {
 			p.Add(f.gets)
 		}
-		if f.deaf {
-			p.Add(routing.Inet6Conf(a.wire.Link, "accept_ra_defrtr=0"))
-		}
+		f.Forsake(p, a.wire.Link) // nothing of its own: it only has others be deaf, or is
 	}
 	for _, m := range a.moved {
 		for _, f := range m.families {

@@ -34,7 +34,7 @@ type attachment struct {
 
 	nodeAddrs []netip.Addr   // best first
 	wire      *underlay.Wire // the pod's interface, its addresses and hardware address
-	families  []*family      // those that both sides have
+	families  []*family      // those that the wire has
 	own       *routing.Table // of a later interface
 	rpFilter  underlay.RPFilter
 }
@@ -47,7 +47,7 @@ type family struct {
 
 // has tells whether both sides have the family.
 func (a *attachment) has(v6 bool) bool {
-	return slices.ContainsFunc(a.families, func(f *family) bool { return f.V6 == v6 })
+	return slices.ContainsFunc(a.families, func(f *family) bool { return f.V6 == v6 && f.HasNode() })
 }
 
 // look reads what the plan is computed from and changes nothing. All bad input ends here.
@@ -126,9 +126,9 @@ func (a *attachment) lookAtPair(r *plugin.Request) error {
 	return nil
 }
 
-// lookAtNode reads the node's addresses, and sorts those of both sides by family. A family that one of them does not
-// have is left out.
-func (a *attachment) lookAtNode(*plugin.Request) (err error) {
+// lookAtNode reads the node's addresses, and sorts those of both sides by family. One that the node does not have stays, for
+// the routes of the wire.
+func (a *attachment) lookAtNode(r *plugin.Request) (err error) {
 	if a.nodeAddrs, err = underlay.NodeAddresses(a.node); err != nil {
 		return fmt.Errorf("look at the node: %w", err)
 	}
@@ -140,12 +140,15 @@ func (a *attachment) lookAtNode(*plugin.Request) (err error) {
 		if f.Nodes, err = underlay.NodesFor(a.node, a.nodeAddrs, f.Source()); err != nil {
 			return fmt.Errorf("look at the node: %w", err)
 		}
-		if len(f.Nodes) > 0 {
-			a.families = append(a.families, f)
-		}
+		f.TellMissing(r)
+		a.families = append(a.families, f)
 	}
-	if a.first && len(a.families) == 0 {
-		return underlay.ErrNoFamily(a.wire.Link.Name)
+	switch {
+	case !a.first:
+	case len(a.families) == 0:
+		return underlay.ErrNoAddress(a.wire.Link.Name)
+	case len(a.nodeAddrs) == 0 && !a.has(false) && !a.has(true):
+		return underlay.ErrNoNode()
 	}
 	if a.first && a.has(true) && a.mtu < minIPv6MTU {
 		return plugin.Errorf(plugin.CodeConfig, "prevResult.interfaces: %s has an IPv6 address and an MTU of %d; accepted: %d or more", a.wire.Link.Name, a.mtu, minIPv6MTU)
@@ -188,9 +191,44 @@ func (a *attachment) lookAtRoutes(r *plugin.Request) error {
 		if err != nil {
 			return fmt.Errorf("look at the pod: %w", err)
 		}
-		f.Leaves = a.moves() && (other || a.config.MigrateRoute == conflist.MigrateAlways)
+		// It may have inherited main since its ADD, whatever migrate_route says: CHECK cannot tell.
+		f.Leaves = a.moves() && (other || a.config.MigrateRoute == conflist.MigrateAlways && r.Verb != "CHECK")
+		switch {
+		case f.Leaves && !f.HasDefault():
+			f.Deafen(r, a.wire.Link)
+		case f.V6 && !f.Leaves && !other && f.HasDefault():
+			moved, err := a.moved()
+			if err != nil {
+				return fmt.Errorf("look at the pod: %w", err)
+			}
+			f.Deafen(r, moved...)
+		}
 	}
 	return nil
+}
+
+// moved are the interfaces that have moved before, in IPv6.
+func (a *attachment) moved() (links []*routing.Link, err error) {
+	rules, err := a.pod.Froms(underlay.PrefFrom)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range a.before {
+		link := a.pod.Link(name)
+		addrs, err := a.pod.UsableAddresses(link)
+		if errors.Is(err, routing.ErrNoLink) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(underlay.OfFamily(true, addrs), func(addr netip.Addr) bool {
+			return slices.ContainsFunc(rules, func(rule *routing.Rule) bool { return rule.From.Addr() == addr })
+		}) {
+			links = append(links, link)
+		}
+	}
+	return links, nil
 }
 
 // all are the addresses of the pod's interface in the families that the plan has.

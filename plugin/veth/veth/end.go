@@ -19,6 +19,8 @@ type end struct {
 	host    *routing.LinkAttrs
 	hostEnd *routing.Link
 
+	stays bool // the attachment's interface, with the routes that it has in main
+
 	podEnd *routing.Link
 	mine   []netip.Addr // addresses of the attachment's interface
 	theirs []address    // of the pod's other interfaces, but for the pair's end
@@ -74,6 +76,11 @@ func (e *end) lookAtAddresses() error {
 }
 
 func (e *end) leave(p *plugin.Plan) error {
+	if len(e.others) > 0 {
+		if err := e.leaveMain(p); err != nil {
+			return err
+		}
+	}
 	tables, err := e.leaveRules(p)
 	if err != nil || len(e.others) == 0 {
 		return err // the pair takes its routes along
@@ -97,6 +104,67 @@ func (e *end) leave(p *plugin.Plan) error {
 		}
 	}
 	return nil
+}
+
+// leaveMain gives main's default routes, in each family in which they are those of the attachment's interface, or of one that has
+// gone, to the first of the other users that has such in a table of its own. It keeps that table and the rules for it.
+func (e *end) leaveMain(p *plugin.Plan) error {
+	var leaving []int
+	main := map[bool]bool{false: true, true: true} // it may have had, if it is gone
+	switch mine, err := e.Pod.Link(e.IfName).Attrs(); {
+	case err == nil && e.stays:
+		return nil
+	case err == nil:
+		leaving = append(leaving, mine.Index)
+		routes, err := e.Pod.Routes(e.Pod.Link(e.IfName))
+		if err != nil {
+			return err
+		}
+		for v6 := range main {
+			main[v6] = slices.ContainsFunc(routes, func(r *routing.Route) bool { return r.InMain() && r.IsDefault() && r.Dst.Addr().Is6() == v6 })
+		}
+	case !errors.Is(err, routing.ErrNoLink):
+		return err
+	}
+	estate, err := e.estate()
+	if err != nil {
+		return err
+	}
+	for _, v6 := range []bool{false, true} {
+		if !main[v6] {
+			continue
+		}
+		heir, err := estate.Heir(v6, leaving, e.uses, underlay.Before)
+		if err != nil {
+			return err
+		}
+		estate.Inherit(p, heir, v6)
+	}
+	return nil
+}
+
+// estate is what the other users have.
+func (e *end) estate() (*underlay.Estate, error) {
+	estate := &underlay.Estate{Pod: e.Pod, By: map[netip.Addr]string{}, Routes: map[string][]*routing.Route{}}
+	for _, a := range e.theirs {
+		estate.By[a.Addr] = a.by
+		if _, listed := estate.Routes[a.by]; listed || !e.uses(a.by) {
+			continue
+		}
+		routes, err := e.Pod.Routes(e.Pod.Link(a.by))
+		if err != nil {
+			return nil, err
+		}
+		estate.Routes[a.by] = routes
+	}
+	froms, err := e.Pod.Froms(underlay.PrefFrom)
+	estate.Froms = froms
+	return estate, err
+}
+
+// uses tells whether an interface is another user's.
+func (e *end) uses(ifName string) bool {
+	return slices.ContainsFunc(e.others, func(u user) bool { return u.ifName == ifName })
 }
 
 // leaveRules takes away the rules from addresses that are no other interface's, and tells the tables that they look
@@ -163,8 +231,7 @@ func (e *end) leaveRoutes(p *plugin.Plan, v6 bool, tables []int, routes []*routi
 func (e *end) heir(v6 bool) (heir, hop netip.Addr, err error) {
 	by := ""
 	for _, a := range e.theirs {
-		uses := slices.ContainsFunc(e.others, func(u user) bool { return u.ifName == a.by })
-		if uses && a.Is6() == v6 && (by == "" || underlay.Before(a.by, by)) {
+		if e.uses(a.by) && a.Is6() == v6 && (by == "" || underlay.Before(a.by, by)) {
 			heir, by = a.Addr, a.by
 		}
 	}

@@ -1,8 +1,6 @@
 package veth
 
 import (
-	"slices"
-
 	"underlay-cni/firewall"
 	"underlay-cni/plugin"
 	"underlay-cni/plugin/underlay"
@@ -33,6 +31,20 @@ func Facts(r *plugin.Request) (*plugin.Facts, error) {
 
 // ways are those of one family.
 func (a *attachment) ways(f *family) []plugin.Way {
+	ways := a.byNode(f)
+	if a.moves() && f.HasDefault() {
+		ways = append(ways, plugin.Way{
+			Name: "from the interface's address to the wire", NS: a.pod, Query: routing.Query{To: underlay.Outside(f.V6), From: f.Source()}, Dev: a.wire.Link.Name,
+		})
+	}
+	return ways
+}
+
+// byNode are the ways to and by the node, if that has the family.
+func (a *attachment) byNode(f *family) []plugin.Way {
+	if !f.HasNode() {
+		return nil
+	}
 	ways := []plugin.Way{{Name: "pod to node", NS: a.pod, Query: routing.Query{To: f.Node(), From: f.Source()}, Dev: podEnd}}
 	for _, addr := range f.Pods {
 		ways = append(ways, plugin.Way{Name: "node to pod", NS: a.node, Query: routing.Query{To: addr}, Dev: a.hostEnd.Name})
@@ -42,16 +54,9 @@ func (a *attachment) ways(f *family) []plugin.Way {
 			Name: "pod to what is behind the node", NS: a.pod, Query: routing.Query{To: f.Hijack[0].Addr(), From: f.Source()}, Dev: podEnd,
 		})
 	}
-	outside := underlay.Outside(f.V6)
-	ways = append(ways, plugin.Way{
-		Name: "answers to what came in by the node", NS: a.pod, Query: routing.Query{To: outside, From: f.Source(), Mark: underlay.MarkReply}, Dev: podEnd,
+	return append(ways, plugin.Way{
+		Name: "answers to what came in by the node", NS: a.pod, Query: routing.Query{To: underlay.Outside(f.V6), From: f.Source(), Mark: underlay.MarkReply}, Dev: podEnd,
 	})
-	if a.moves() && slices.ContainsFunc(f.Routes, (*routing.Route).IsDefault) {
-		ways = append(ways, plugin.Way{
-			Name: "from the interface's address to the wire", NS: a.pod, Query: routing.Query{To: outside, From: f.Source()}, Dev: a.wire.Link.Name,
-		})
-	}
-	return ways
 }
 
 // OwnsRule reports whether a rule of the node is one of this plugin's: it has none there.

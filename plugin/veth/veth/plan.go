@@ -47,6 +47,9 @@ func (a *attachment) setupVeth(p *plugin.Plan) {
 // setupNeighborhood: the node's addresses in the pod, and the pod's on the node.
 func (a *attachment) setupNeighborhood(p *plugin.Plan) {
 	for _, f := range a.families {
+		if !f.HasNode() {
+			continue
+		}
 		f.Neighbours(p, a.podEnd, a.hostMAC, !a.first)
 		for _, addr := range f.Pods {
 			p.Add(&routing.Neigh{Addr: addr, Dev: a.hostEnd, MAC: a.podMAC})
@@ -58,6 +61,9 @@ func (a *attachment) setupNeighborhood(p *plugin.Plan) {
 // of an earlier pod with the same address is replaced.
 func (a *attachment) setupRoutes(p *plugin.Plan) {
 	for _, f := range a.families {
+		if !f.HasNode() {
+			continue
+		}
 		for _, addr := range f.Pods {
 			p.Add(&routing.Route{Table: a.node.Table(routing.MainTable), Dst: routing.Single(addr), Dev: a.hostEnd, Src: f.Node()})
 		}
@@ -66,7 +72,9 @@ func (a *attachment) setupRoutes(p *plugin.Plan) {
 			f.Reply(p, a.pod, a.podEnd)
 		}
 	}
-	p.Add(a.firewall.Replies(a.pod, a.replies()))
+	if a.has(false) || a.has(true) {
+		p.Add(a.firewall.Replies(a.pod, a.replies()))
+	}
 }
 
 // migrateRoute: a later interface's own table, with the ways to the node as in main. What takes traffic away from where it

@@ -53,5 +53,5 @@ func DelUse(r *plugin.Request, name string, gone []plugin.Use) (*plugin.Plan, er
 			others = append(others, u)
 		}
 	}
-	return p, leave(p, r, host, of, others)
+	return p, leave(p, &end{Request: r, user: of, others: others, host: host, stays: true})
 }

@@ -43,18 +43,18 @@ func del(r *plugin.Request) (*plugin.Plan, error) {
 		return p, err
 	}
 	u := userOf(r.Attachment)
-	return p, leave(p, r, attrs, u, others(attrs, u))
+	return p, leave(p, &end{Request: r, user: u, others: others(attrs, u), host: attrs})
 }
 
 // leave plans the end of one of the users of a host end.
-func leave(p *plugin.Plan, r *plugin.Request, host *routing.LinkAttrs, u user, others []user) error {
-	e := &end{Request: r, user: u, others: others, host: host, hostEnd: r.Node.Link(host.Name)}
+func leave(p *plugin.Plan, e *end) error {
+	e.hostEnd = e.Node.Link(e.host.Name)
 	err := e.leavePod(p)
 	if len(e.others) == 0 {
-		p.Add(&routing.NoLink{Link: e.hostEnd, Owner: routing.Owner{Alias: host.Alias, Group: host.Group, MAC: host.MAC}})
+		p.Add(&routing.NoLink{Link: e.hostEnd, Owner: routing.Owner{Alias: e.host.Alias, Group: e.host.Group, MAC: e.host.MAC}})
 		return err
 	}
-	p.Add(&routing.NoAltName{AltName: &routing.AltName{Link: e.hostEnd, Name: u.altname()}})
+	p.AddAfter(&routing.NoAltName{AltName: &routing.AltName{Link: e.hostEnd, Name: e.user.altname()}}, p.Changes()...) // a DEL finds all by it
 	return err
 }
 
