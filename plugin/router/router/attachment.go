@@ -250,12 +250,12 @@ func (a *attachment) lookAtOverlayRoutes(f *family, byOverlay, byWire []*routing
 			o.MTU = max(o.MTU, route.PathMTU())
 		}
 	}
-	a.hijack(o, byOverlay, byWire)
+	o.SetHijack(a.hijack(o, byOverlay), byWire)
 }
 
-// hijack gives a family what is to leave by the overlay, but for what those who made the interface route already: their
-// routes stay as they are. So does what is on the link of one of some interfaces.
-func (a *attachment) hijack(f *underlay.Family, own, wire []*routing.Route) {
+// hijack is what is to leave by the overlay beside what an interface routes: but for what those who made the overlay's
+// route by it already. Their routes stay as they are, and so do an interface's to the node.
+func (a *attachment) hijack(f *underlay.Family, own []*routing.Route) []netip.Prefix {
 	prefixes := slices.Clone(a.config.Hijack())
 	for _, route := range own {
 		if !route.InMain() || !route.Copied() {
@@ -264,9 +264,11 @@ func (a *attachment) hijack(f *underlay.Family, own, wire []*routing.Route) {
 		if route.Dst.IsSingleIP() {
 			f.Known = append(f.Known, route.Dst.Addr())
 		}
-		prefixes = slices.DeleteFunc(prefixes, func(p netip.Prefix) bool { return p == route.Dst })
+		if route.Dev == a.overlay {
+			prefixes = slices.DeleteFunc(prefixes, func(p netip.Prefix) bool { return p == route.Dst })
+		}
 	}
-	f.SetHijack(prefixes, wire)
+	return prefixes
 }
 
 func (a *attachment) replies() firewall.Replies {

@@ -2,6 +2,7 @@ package router
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"underlay-cni/plugin"
@@ -24,7 +25,11 @@ func Facts(r *plugin.Request) (*plugin.Facts, error) {
 		facts.Tables, facts.Names = []int{a.config.HostRuleTable}, []string{hostName(a.Attachment)}
 	}
 	for _, f := range a.families {
-		facts.Ways = append(facts.Ways, a.ways(f)...)
+		behind, err := f.overlay.Behind(a.pod)
+		if err != nil {
+			return nil, err
+		}
+		facts.Ways = append(facts.Ways, a.ways(f, behind)...)
 		if a.peer == nil {
 			continue
 		}
@@ -32,8 +37,8 @@ func Facts(r *plugin.Request) (*plugin.Facts, error) {
 			facts.Names = append(facts.Names, routeName(a.Attachment, a.config.HostRuleTable, addr))
 		}
 		facts.Walks = append(facts.Walks, plugin.Walk{Name: "a packet to the pod", V6: f.V6, Prefs: []int{prefHost}, Same: a.same})
-		if len(f.overlay.Hijack) > 0 {
-			facts.Settings = append(facts.Settings, underlay.Forwarding(a.node, f.overlay.Hijack[0].Addr())...)
+		if behind.IsValid() {
+			facts.Settings = append(facts.Settings, underlay.Forwarding(a.node, behind)...)
 			if !f.V6 {
 				facts.Settings = append(facts.Settings, &routing.Sysctls{NS: a.node, Dir: routing.V4Conf + a.peer.Name, Values: routing.Values("forwarding=1")})
 			}
@@ -46,8 +51,8 @@ func Facts(r *plugin.Request) (*plugin.Facts, error) {
 // same tells a rule that does the same as ours, whoever has made it, and wherever.
 func (a *attachment) same(r routing.ListedRule) bool { return looksUp(r, a.config.HostRuleTable) }
 
-// ways are those of one family.
-func (a *attachment) ways(f *family) []plugin.Way {
+// ways are those of one family, to an address behind the node, too, if that is valid.
+func (a *attachment) ways(f *family, behind netip.Addr) []plugin.Way {
 	eth, net1, outside := a.overlay.Name, a.wire.Link.Name, underlay.Outside(f.V6)
 	ways := []plugin.Way{
 		{Name: "pod to node", NS: a.pod, Query: routing.Query{To: f.Node(), From: f.Source()}, Dev: eth},
@@ -68,9 +73,9 @@ func (a *attachment) ways(f *family) []plugin.Way {
 			},
 		)
 	}
-	if len(f.overlay.Hijack) > 0 {
+	if behind.IsValid() {
 		ways = append(ways, plugin.Way{
-			Name: "pod to what is behind the node", NS: a.pod, Query: routing.Query{To: f.overlay.Hijack[0].Addr(), From: f.Source()}, Dev: eth,
+			Name: "pod to what is behind the node", NS: a.pod, Query: routing.Query{To: behind, From: f.Source()}, Dev: eth,
 		})
 	}
 	byWire := f.gets != nil || len(f.Main) > 0 // main is its

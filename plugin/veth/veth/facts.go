@@ -1,6 +1,7 @@
 package veth
 
 import (
+	"net/netip"
 	"slices"
 
 	"underlay-cni/firewall"
@@ -23,23 +24,27 @@ func Facts(r *plugin.Request) (*plugin.Facts, error) {
 	facts.PodMarks = underlay.MarkReply
 	facts.Marks = firewall.ServicesMarks(a.firewall.Services(a.node, services(a.network, a.config, a.nodeAddrs)))
 	for _, f := range a.families {
-		facts.Ways = append(facts.Ways, a.ways(f)...)
-		if len(f.Hijack) > 0 { // else the node need not forward for the pod
-			facts.Settings = append(facts.Settings, underlay.Forwarding(a.node, f.Hijack[0].Addr())...)
+		behind, err := f.Behind(a.pod)
+		if err != nil {
+			return nil, err
+		}
+		facts.Ways = append(facts.Ways, a.ways(f, behind)...)
+		if behind.IsValid() { // else the node need not forward for the pod
+			facts.Settings = append(facts.Settings, underlay.Forwarding(a.node, behind)...)
 		}
 	}
 	return facts, nil
 }
 
-// ways are those of one family.
-func (a *attachment) ways(f *family) []plugin.Way {
+// ways are those of one family, to an address behind the node, too, if that is valid.
+func (a *attachment) ways(f *family, behind netip.Addr) []plugin.Way {
 	ways := []plugin.Way{{Name: "pod to node", NS: a.pod, Query: routing.Query{To: f.Node(), From: f.Source()}, Dev: podEnd}}
 	for _, addr := range f.Pods {
 		ways = append(ways, plugin.Way{Name: "node to pod", NS: a.node, Query: routing.Query{To: addr}, Dev: a.hostEnd.Name})
 	}
-	if len(f.Hijack) > 0 && (f.main || a.moves()) {
+	if behind.IsValid() && (f.main || a.moves()) {
 		ways = append(ways, plugin.Way{
-			Name: "pod to what is behind the node", NS: a.pod, Query: routing.Query{To: f.Hijack[0].Addr(), From: f.Source()}, Dev: podEnd,
+			Name: "pod to what is behind the node", NS: a.pod, Query: routing.Query{To: behind, From: f.Source()}, Dev: podEnd,
 		})
 	}
 	outside := underlay.Outside(f.V6)
