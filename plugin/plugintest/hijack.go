@@ -135,3 +135,47 @@ func (s *Subject) RivalOfAHijack(t *testing.T, others ...*NIC) {
 		}
 	}
 }
+
+// OwnHijacks tests interfaces each of which hijacks subnets and addresses of its own, also where the last one moves nothing: what has
+// an interface's address reaches them by the node, whoever comes and goes behind it, and CHECK is content.
+func (s *Subject) OwnHijacks(t *testing.T, nics ...*NIC) {
+	t.Helper()
+	for mode := -1; mode <= 0; mode++ {
+		t.Run(fmt.Sprint("the last with migrate_route ", mode), func(t *testing.T) {
+			t.Parallel()
+			w := s.New(t, Dual, "")
+			pairs := func(i int) []any {
+				list := []any{fmt.Sprintf("172.%d.0.0/16", 30+i), fmt.Sprintf("192.0.2.%d", 30+i), fmt.Sprintf("fd99:%d::/64", 30+i), fmt.Sprintf("2001:db8:9::%d", 30+i)}
+				of := []any{"additional_hijack_subnet", list}
+				if i == len(nics)-1 {
+					of = append(of, "migrate_route", mode)
+				}
+				return of
+			}
+			look := func(count int) {
+				t.Helper()
+				for i, n := range nics[:count] {
+					w.Check(t, n, pairs(i)...)
+					if i == len(nics)-1 && mode == 0 {
+						continue // it may have no table of its own
+					}
+					w.leavesBy(t, s.By, n, true, fmt.Sprintf("172.%d.0.1", 30+i), fmt.Sprintf("192.0.2.%d", 30+i), fmt.Sprintf("fd99:%d::1", 30+i), fmt.Sprintf("2001:db8:9::%d", 30+i))
+				}
+			}
+			for i, n := range nics {
+				w.Sh(t, n.Make())
+				w.Add(t, n, pairs(i)...)
+				look(i + 1)
+			}
+			for i, n := range nics {
+				w.Add(t, n, pairs(i)...)
+			}
+			look(len(nics))
+			for i := len(nics) - 1; i > 0; i-- {
+				w.Del(t, nics[i], pairs(i)...)
+				w.Sh(t, "pod ip link del "+nics[i].Name)
+				look(i)
+			}
+		})
+	}
+}

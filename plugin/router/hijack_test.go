@@ -12,3 +12,7 @@ func TestHijackOfAWire(t *testing.T) { calico.HijackOfAWire(t) }
 
 // TestRivalOfAHijack: also of one that moves itself, so that its routes are copied.
 func TestRivalOfAHijack(t *testing.T) { ptp.RivalOfAHijack(t, NewNIC("a1", 20, Dual)) }
+
+func TestOwnHijacks(t *testing.T) {
+	ptp.OwnHijacks(t, Net1(Dual), Net2(Dual), NewNIC("net3", 20, Dual))
+}

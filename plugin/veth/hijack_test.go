@@ -12,6 +12,8 @@ func TestHijackOfAWire(t *testing.T) { subject.HijackOfAWire(t) }
 
 func TestRivalOfAHijack(t *testing.T) { subject.RivalOfAHijack(t) }
 
+func TestOwnHijacks(t *testing.T) { subject.OwnHijacks(t, Eth0(Dual), Net1(Dual), Net2(Dual)) }
+
 // TestHeirOfHijacks: those of main become the later interface's when the first one goes.
 func TestHeirOfHijacks(t *testing.T) {
 	for _, s := range Stacks() {

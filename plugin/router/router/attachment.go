@@ -43,6 +43,7 @@ type family struct {
 	underlay.Family
 	overlay underlay.Family
 	source  netip.Addr     // of the node, towards the new interface
+	behind  []netip.Prefix // what earlier attachments have hijacked in main
 	ruled   bool           // the node has the rule from somebody else: the kernel would take a second one
 	gets    *routing.Route // the new interface's default route, where main is to get it
 	deaf    bool           // it brings none, and none that a router advertises later is to come beside that of another
@@ -227,6 +228,9 @@ func (a *attachment) lookAtRoutes(r *plugin.Request) error {
 	}
 	for _, f := range a.families {
 		a.lookAtOverlayRoutes(f, byOverlay, byWire)
+		if r.Verb == "CHECK" { // asks for what its own configuration says: the rest is others', who may have moved nothing
+			f.behind = nil
+		}
 	}
 	if err := a.lookAtMain(r, byOverlay, byWire); err != nil {
 		return fmt.Errorf("look at the pod: %w", err)
@@ -235,7 +239,7 @@ func (a *attachment) lookAtRoutes(r *plugin.Request) error {
 }
 
 // lookAtOverlayRoutes finds what leaves by the overlay in main; and of the overlay's own routes the MTU, which may be less than
-// the interface's, and the next hop, where the node itself is none.
+// the interface's, and the next hop, where the node itself is none. Ours are the static ones: the node's, and hijacks.
 func (a *attachment) lookAtOverlayRoutes(f *family, byOverlay, byWire []*routing.Route) {
 	o := &f.overlay
 	for _, route := range byOverlay {
@@ -248,6 +252,8 @@ func (a *attachment) lookAtOverlayRoutes(f *family, byOverlay, byWire []*routing
 		}
 		if route.IsDefault() {
 			o.MTU = max(o.MTU, route.PathMTU())
+		} else if route.InMain() && route.HasGateway() && !route.Copied() {
+			f.behind = append(f.behind, route.Dst)
 		}
 	}
 	o.SetHijack(a.hijack(o, byOverlay), byWire)
