@@ -183,7 +183,7 @@ func TestDiagnoseOfHijackedWires(t *testing.T) {
 				p.IfName = ifName
 				c := networks[ifName]
 				c.Plugins[1]["overlay_hijack_subnet"] = []any{
-					"10.10.20.0/24", "10.30.0.0/24", "10.40.0.0/24", "fd20::/64", "fd30::/64", "fd40::/64", "10.240.0.0/12", "fd00:10:244::/48",
+					"10.30.0.0/24", "10.10.20.0/24", "10.40.0.0/24", "fd30::/64", "fd20::/64", "fd40::/64", "10.240.0.0/12", "fd00:10:244::/48",
 				}
 				must(t, w.n1.AddTo(c, p))
 			}
