@@ -1,6 +1,7 @@
 package routing_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -187,4 +188,27 @@ func TestDefaultReplaced(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestPartOfARoute: two IPv6 routes with the same metric are one to the kernel, which lists the protocol of the first. The part of the
+// second one's interface goes, whatever its protocol, and comes back.
+func TestPartOfARoute(t *testing.T) {
+	t.Parallel()
+	f := families[1]
+	const dst = "2001:db8:9::/64"
+	w := newWorld(t, fmt.Sprintf("%spod ip -6 route add %[2]s dev veth0; pod ip -6 route add %[3]s via %[2]s proto static; pod ip -6 route append %[3]s via %[4]s", pair, f.node, dst, f.gw))
+	before := w.show(t, false)
+	routes, err := w.pod.Routes(w.pod.Link("eth0"))
+	must(t, err)
+	i := slices.IndexFunc(routes, func(r *routing.Route) bool { return r.Dst.String() == dst })
+	part := &routing.NoRoute{Route: routes[i]}
+	for range 2 {
+		must(t, part.Apply())
+		must(t, part.Verify())
+	}
+	if out := w.sh(t, "pod ip -6 route show "+dst); !strings.Contains(out, "via "+f.node.String()+" dev veth0 proto static") || strings.Contains(out, "nexthop") {
+		t.Errorf("got %s", out)
+	}
+	must(t, part.Revert())
+	same(t, "after Revert", before, w.show(t, false))
 }

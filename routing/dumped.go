@@ -32,6 +32,7 @@ type dumped struct {
 	via, src netip.Addr
 	hops     []hop // of a multipath route
 	oifs     []int // of a multipath route
+	shared   bool  // it is the part of one of several interfaces
 	options  options
 }
 
@@ -220,6 +221,7 @@ func (d *dumped) share(index int) *dumped {
 		return d
 	}
 	s := *d
+	s.shared = true
 	s.attrs, s.hops, s.oifs, s.oif, s.via = nil, nil, nil, index, d.hops[mine].via
 	for _, a := range d.attrs {
 		if r, ok := a.(*nl.RtAttr); !ok || r.Type != unix.RTA_MULTIPATH {

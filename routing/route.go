@@ -236,6 +236,9 @@ func (r *Route) delete() error {
 	if err != nil {
 		return err
 	}
+	if header, ok := parts[0].(*nl.RtMsg); ok && r.like != nil && r.like.shared {
+		header.Protocol = unix.RTPROT_UNSPEC // whatever it is: of several next hops the kernel lists that of the first
+	}
 	err = r.Table.NS.request(unix.RTM_DELROUTE, 0, parts...)
 	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENODEV) {
 		return nil

@@ -23,7 +23,7 @@ func TestCheck(t *testing.T) {
 		Taken("the neighbour", "ip neigh del 10.10.30.53 dev vethptp0", "neighbour 10.10.30.53 is missing on vethptp0"),
 		Taken("the node's neighbour in the pod", "pod ip neigh del fd20::152 dev eth0", "neighbour fd20::152 is missing on eth0"),
 		Taken("the pod's route to the node", "pod ip route del 10.10.20.152", "route is missing: ip route  10.10.20.152 dev eth0 scope link src 10.244.1.5 proto static"),
-		Taken("a hijack", "pod ip route del 172.96.0.0/18", "route is missing: ip route  172.96.0.0/18 via 10.244.1.1 dev eth0 src 10.244.1.5 proto static"),
+		Taken("a hijack", "pod ip route del 172.96.0.0/18", "route is missing: ip route  172.96.0.0/18 via 10.244.1.1 dev eth0 src 10.244.1.5 metric 1024 proto static"),
 		Taken("a hijack by the wire", "pod ip -6 route replace 2001:4860:fd00::/108 via fd30::1", "route is missing: ip -6 route  2001:4860:fd00::/108 via fd00:10:244:1::1 dev eth0"),
 		Taken("the table of answers", "pod ip route flush table 512", "route is missing: ip route  default via 10.244.1.1 dev eth0 table 512"),
 		Taken("the rule of answers", "pod ip -6 rule del pref 512", "rule is missing: ip -6 rule  pref 512 fwmark 0x1000/0x1000 iif lo lookup 512"),

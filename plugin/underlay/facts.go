@@ -2,6 +2,7 @@ package underlay
 
 import (
 	"net/netip"
+	"slices"
 
 	"underlay-cni/routing"
 )
@@ -12,6 +13,21 @@ func Outside(v6 bool) netip.Addr {
 		return netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 15: 1})
 	}
 	return netip.AddrFrom4([4]byte{198, 51, 100, 1})
+}
+
+// Behind is an address that the pod reaches by the node: of the first hijacked prefix that is not an interface's own, connected
+// one. It is not valid if there is none.
+func (f *Family) Behind(pod *routing.Namespace) (netip.Addr, error) {
+	addrs, err := pod.Addresses(nil)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	for _, dst := range f.Hijack {
+		if !slices.ContainsFunc(addrs, func(a routing.Address) bool { return a.Prefix.Masked() == dst }) {
+			return dst.Addr(), nil
+		}
+	}
+	return netip.Addr{}, nil
 }
 
 // Forwarding is what the node needs to take back what it has handed on to an address behind it: what comes in by the interface

@@ -22,6 +22,10 @@ const (
 // TableReply is the pod's table with everything by the node: answers. It is numbered as the rule that looks it up.
 const TableReply = PrefReply
 
+// metricHijack is that of routes to what is behind the node, in IPv4 as in IPv6, where it is the kernel's default. A connected
+// route to exactly that prefix has a lower one (0, and 256): it is before the hijack, whichever came first, and leaves it there.
+const metricHijack = 1024
+
 // MarkReply is the bit of the mark of connections that came in by the node's side, in the pod.
 const MarkReply = 0x1000
 
@@ -31,6 +35,7 @@ type Family struct {
 	Nodes  []netip.Addr     // addresses of the node; the first is the pod's next hop
 	Pods   []netip.Addr     // addresses of the pod's interface; the first is the source of its routes
 	Hijack []netip.Prefix   // what is behind the node
+	Rivals []*routing.Route // of the pod's interface in the main table, which would be before a hijack
 	Routes []*routing.Route // of the pod's interface, as its own table is to hold them
 	Main   []*routing.Route // those of them that are default routes in the main table
 	Leaves bool             // these leave the main table
@@ -100,8 +105,22 @@ func (f *Family) NodeRoutes(p *plugin.Plan, table *routing.Table, by *routing.Li
 // would need a neighbour of its own.
 func (f *Family) HijackRoutes(p *plugin.Plan, table *routing.Table, by *routing.Link) {
 	for _, dst := range f.Hijack {
-		p.Add(&routing.Route{Table: table, Dst: dst, Via: f.hop(), Dev: by, Src: f.Source(), MTU: f.MTU, Static: f.Static, There: f.There})
+		p.Add(&routing.Route{Table: table, Dst: dst, Via: f.hop(), Dev: by, Src: f.Source(), Metric: metricHijack, MTU: f.MTU, Static: f.Static, There: f.There})
 	}
+}
+
+// NoRivals takes away what would be before a hijack in the main table. It comes before that: with the same metric IPv6 would make
+// one route of both.
+func (f *Family) NoRivals(p *plugin.Plan) {
+	for _, r := range f.Rivals {
+		p.Add(&routing.NoRoute{Route: r})
+	}
+}
+
+// rival tells a route that somebody has added to exactly a hijacked prefix, by another next hop, and that would be before the
+// hijack or take its place. What is on the link without being connected is one in IPv6 only, where the metric is the same.
+func (f *Family) rival(r *routing.Route) bool {
+	return slices.Contains(f.Hijack, r.Dst) && !r.Connected() && (r.HasGateway() && r.Metric < metricHijack || r.Metric == metricHijack)
 }
 
 // Reply makes answers to connections that came in by an interface leave by it, to whomever. None do where the node does not have
@@ -127,11 +146,14 @@ func IsReply(r routing.ListedRule) bool {
 }
 
 // Fill gives an interface a table of its own: by another interface to the node and to what is behind it, as in main, and
-// by the wire as the interface's routes say.
+// by the wire as the interface's routes say, but for rivals of a hijack.
 func (f *Family) Fill(p *plugin.Plan, table *routing.Table, by *routing.Link) {
 	f.NodeRoutes(p, table, by)
 	f.HijackRoutes(p, table, by)
 	for _, r := range f.Routes { // with the default routes: what is not by the wire is there by then
+		if f.rival(r) {
+			continue
+		}
 		c := r.In(table)
 		c.There = f.There
 		p.Add(c)
@@ -217,18 +239,21 @@ func onLink(routes []*routing.Route, addr netip.Addr) bool {
 	})
 }
 
-// SetHijack gives the family its share of the prefixes. A prefix that is exactly one on the interface's own link is
-// left to the wire: the route by the node would take its place, and the pod would lose its neighbours. So is a node's
-// address, to which there is a route already. Without an address of the node in the family nothing is behind it.
+// SetHijack gives the family its share of the prefixes, but for a node's address, to which there is a route already. Of the routes
+// of the pod's interface it keeps the rivals. Without an address of the node in the family nothing is behind it.
 func (f *Family) SetHijack(prefixes []netip.Prefix, routes []*routing.Route) {
 	if !f.HasNode() {
 		return
 	}
 	for _, dst := range prefixes {
-		onLink := slices.ContainsFunc(routes, func(r *routing.Route) bool { return r.Dst == dst && !r.HasGateway() && r.InMain() })
 		isNode := dst.IsSingleIP() && slices.Contains(f.Nodes, dst.Addr())
-		if dst.Addr().Is6() == f.V6 && !onLink && !isNode {
+		if dst.Addr().Is6() == f.V6 && !isNode && !slices.Contains(f.Hijack, dst) {
 			f.Hijack = append(f.Hijack, dst)
+		}
+	}
+	for _, r := range routes {
+		if r.InMain() && f.rival(r) {
+			f.Rivals = append(f.Rivals, r)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -158,6 +159,35 @@ func TestRouterOverlays(t *testing.T) {
 			if out := w.rsh(t, p, "{pod} ip route; {pod} ip -6 route; {pod} ip rule; {pod} ip -d link"); strings.Count(out, "default via") != 2 || strings.Contains(out, "512:") || strings.Contains(out, "router") {
 				t.Error(out)
 			}
+		})
+	}
+}
+
+// TestDiagnoseOfHijackedWires: subnets of the pod's own are hijacked in vain, by router and by veth, and nothing is wrong with that.
+func TestDiagnoseOfHijackedWires(t *testing.T) {
+	for name, of := range map[string]func(*testing.T, *world) (*lab.Pod, map[string]*lab.Conflist){
+		"router": func(t *testing.T, w *world) (*lab.Pod, map[string]*lab.Conflist) {
+			t.Helper()
+			return w.overlaid(t, "a").Pod, map[string]*lab.Conflist{"net1": w.routerNetwork("net1"), "net2": w.routerNetwork("net2")}
+		},
+		"veth": func(t *testing.T, w *world) (*lab.Pod, map[string]*lab.Conflist) {
+			t.Helper()
+			return w.pod(t, "a"), map[string]*lab.Conflist{"eth0": w.vethNetwork("vnet"), "net1": w.laterNetwork()}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, lab.Options{})
+			p, networks := of(t, w)
+			for _, ifName := range slices.Sorted(maps.Keys(networks)) {
+				p.IfName = ifName
+				c := networks[ifName]
+				c.Plugins[1]["overlay_hijack_subnet"] = []any{
+					"10.30.0.0/24", "10.10.20.0/24", "10.40.0.0/24", "fd30::/64", "fd20::/64", "fd40::/64", "10.240.0.0/12", "fd00:10:244::/48",
+				}
+				must(t, w.n1.AddTo(c, p))
+			}
+			w.ctl(t, "diagnose").want(t, statusFine)
 		})
 	}
 }

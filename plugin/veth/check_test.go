@@ -23,7 +23,7 @@ func TestCheck(t *testing.T) {
 		Taken("the neighbour", "ip neigh del 10.10.20.53 dev HOST", "neighbour 10.10.20.53 is missing on HOST"),
 		Taken("the node's neighbour in the pod", "pod ip neigh del fd20::152 dev veth0", "neighbour fd20::152 is missing on veth0"),
 		Taken("the pod's route to the node", "pod ip route del 10.10.20.152", "route is missing: ip route  10.10.20.152 dev veth0 scope link src 10.10.20.53"),
-		Taken("a hijack", "pod ip route del 172.96.0.0/18", "route is missing: ip route  172.96.0.0/18 via 10.10.20.152 dev veth0 src 10.10.20.53"),
+		Taken("a hijack", "pod ip route del 172.96.0.0/18", "route is missing: ip route  172.96.0.0/18 via 10.10.20.152 dev veth0 src 10.10.20.53 metric 1024"),
 		Taken("a hijack by another way", "pod ip -6 route del fd00:10:244::/96; pod ip -6 route add fd00:10:244::/96 via fd20::1", "route is missing: ip -6 route  fd00:10:244::/96 via fd20::152 dev veth0 src fd20::53"),
 		Taken("the table of answers", "pod ip route flush table 512", "route is missing: ip route  default via 10.10.20.152 dev veth0 table 512"),
 		Taken("the rule of answers", "pod ip -6 rule del pref 512", "rule is missing: ip -6 rule  pref 512 fwmark 0x1000/0x1000 iif lo lookup 512"),

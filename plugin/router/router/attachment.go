@@ -45,6 +45,7 @@ type family struct {
 	underlay.Family
 	overlay underlay.Family
 	source  netip.Addr     // of the node, towards the new interface
+	behind  []netip.Prefix // what earlier attachments have hijacked in main
 	ruled   bool           // the node has the rule from somebody else: the kernel would take a second one
 	gets    *routing.Route // the new interface's default route, where main is to get it
 }
@@ -272,6 +273,9 @@ func (a *attachment) lookAtRoutes(r *plugin.Request) error {
 	}
 	for _, f := range a.families {
 		a.lookAtOverlayRoutes(f, byOverlay, byWire)
+		if r.Verb == "CHECK" { // asks for what its own configuration says: the rest is others', who may have moved nothing
+			f.behind = nil
+		}
 	}
 	if err := a.lookAtMain(r, byOverlay, byWire); err != nil {
 		return fmt.Errorf("look at the pod: %w", err)
@@ -280,7 +284,7 @@ func (a *attachment) lookAtRoutes(r *plugin.Request) error {
 }
 
 // lookAtOverlayRoutes finds what leaves by the overlay in main; and of the overlay's own routes the MTU, which may be less than
-// the interface's, and the next hop, where the node itself is none.
+// the interface's, and the next hop, where the node itself is none. Ours are the static ones: the node's, and hijacks.
 func (a *attachment) lookAtOverlayRoutes(f *family, byOverlay, byWire []*routing.Route) {
 	o := &f.overlay
 	for _, route := range byOverlay {
@@ -293,14 +297,16 @@ func (a *attachment) lookAtOverlayRoutes(f *family, byOverlay, byWire []*routing
 		}
 		if route.IsDefault() {
 			o.MTU = max(o.MTU, route.PathMTU())
+		} else if route.InMain() && route.HasGateway() && !route.Copied() {
+			f.behind = append(f.behind, route.Dst)
 		}
 	}
-	a.hijack(o, byOverlay, byWire)
+	o.SetHijack(a.hijack(o, byOverlay), byWire)
 }
 
-// hijack gives a family what is to leave by the overlay, but for what those who made the interface route already: their
-// routes stay as they are. So does what is on the link of one of some interfaces.
-func (a *attachment) hijack(f *underlay.Family, own, wire []*routing.Route) {
+// hijack is what is to leave by the overlay beside what an interface routes: but for what those who made the overlay's
+// route by it already. Their routes stay as they are, and so do an interface's to the node.
+func (a *attachment) hijack(f *underlay.Family, own []*routing.Route) []netip.Prefix {
 	prefixes := slices.Clone(a.config.Hijack())
 	for _, route := range own {
 		if !route.InMain() || !route.Copied() {
@@ -309,9 +315,11 @@ func (a *attachment) hijack(f *underlay.Family, own, wire []*routing.Route) {
 		if route.Dst.IsSingleIP() {
 			f.Known = append(f.Known, route.Dst.Addr())
 		}
-		prefixes = slices.DeleteFunc(prefixes, func(p netip.Prefix) bool { return p == route.Dst })
+		if route.Dev == a.overlay {
+			prefixes = slices.DeleteFunc(prefixes, func(p netip.Prefix) bool { return p == route.Dst })
+		}
 	}
-	f.SetHijack(prefixes, wire)
+	return prefixes
 }
 
 func (a *attachment) replies() firewall.Replies {

@@ -2,6 +2,7 @@ package router
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"underlay-cni/plugin"
@@ -24,8 +25,12 @@ func Facts(r *plugin.Request) (*plugin.Facts, error) {
 		facts.Tables, facts.Names = []int{a.config.HostRuleTable}, []string{hostName(a.Attachment)}
 	}
 	for _, f := range a.families {
+		behind, err := f.overlay.Behind(a.pod)
+		if err != nil {
+			return nil, err
+		}
 		if f.HasNode() {
-			facts.Ways = append(facts.Ways, a.byOverlay(f)...)
+			facts.Ways = append(facts.Ways, a.byOverlay(f, behind)...)
 		}
 		facts.Ways = append(facts.Ways, a.byWire(f)...)
 		if a.peer == nil || !f.HasNode() {
@@ -35,8 +40,8 @@ func Facts(r *plugin.Request) (*plugin.Facts, error) {
 			facts.Names = append(facts.Names, routeName(a.Attachment, a.config.HostRuleTable, addr))
 		}
 		facts.Walks = append(facts.Walks, plugin.Walk{Name: "a packet to the pod", V6: f.V6, Prefs: []int{prefHost}, Same: a.same})
-		if len(f.overlay.Hijack) > 0 {
-			facts.Settings = append(facts.Settings, underlay.Forwarding(a.node, f.overlay.Hijack[0].Addr())...)
+		if behind.IsValid() {
+			facts.Settings = append(facts.Settings, underlay.Forwarding(a.node, behind)...)
 			if !f.V6 {
 				facts.Settings = append(facts.Settings, &routing.Sysctls{NS: a.node, Dir: routing.V4Conf + a.comesIn.Name, Values: routing.Values("forwarding=1")})
 			}
@@ -49,8 +54,8 @@ func Facts(r *plugin.Request) (*plugin.Facts, error) {
 // same tells a rule that does the same as ours, whoever has made it, and wherever.
 func (a *attachment) same(r routing.ListedRule) bool { return looksUp(r, a.config.HostRuleTable) }
 
-// byOverlay are the ways to and by the node, in one family that it has.
-func (a *attachment) byOverlay(f *family) []plugin.Way {
+// byOverlay are the ways to and by the node, in one family that it has; to an address behind it, too, if that is valid.
+func (a *attachment) byOverlay(f *family, behind netip.Addr) []plugin.Way {
 	eth, outside := a.overlay.Name, underlay.Outside(f.V6)
 	ways := []plugin.Way{
 		{Name: "pod to node", NS: a.pod, Query: routing.Query{To: f.Node(), From: f.Source()}, Dev: eth},
@@ -71,9 +76,9 @@ func (a *attachment) byOverlay(f *family) []plugin.Way {
 			},
 		)
 	}
-	if len(f.overlay.Hijack) > 0 {
+	if behind.IsValid() {
 		ways = append(ways, plugin.Way{
-			Name: "pod to what is behind the node", NS: a.pod, Query: routing.Query{To: f.overlay.Hijack[0].Addr(), From: f.Source()}, Dev: eth,
+			Name: "pod to what is behind the node", NS: a.pod, Query: routing.Query{To: behind, From: f.Source()}, Dev: eth,
 		})
 	}
 	return ways

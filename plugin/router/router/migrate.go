@@ -231,7 +231,7 @@ func (a *attachment) move(f *family, p *party, gateway netip.Addr) (*underlay.Fa
 		return nil, err
 	}
 	routes := slices.DeleteFunc(slices.Clone(p.routes), func(route *routing.Route) bool { return !route.Copied() && !route.IsDefault() })
-	a.hijack(of, routes, nil)
+	of.SetHijack(append(a.hijack(of, routes), f.behind...), nil)
 	m.families = append(m.families, of)
 	return of, of.Sort(routes, m.table, p.link, gateway)
 }

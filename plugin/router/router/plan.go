@@ -126,6 +126,7 @@ func (a *attachment) setupNeighborhood(p *plugin.Plan) {
 // hijackCustomSubnet: overlay, Services and further ranges by the overlay, whatever the default route will be.
 func (a *attachment) hijackCustomSubnet(p *plugin.Plan) {
 	for _, f := range a.served() {
+		f.overlay.NoRivals(p)
 		f.overlay.HijackRoutes(p, a.pod.Table(routing.MainTable), a.overlay)
 	}
 }

@@ -211,7 +211,7 @@ func (e *end) leaveRoutes(p *plugin.Plan, v6 bool, tables []int, routes []*routi
 		case route.Dst.Addr().Is6() != v6:
 		case id == routing.MainTable && slices.Contains(e.mine, route.Src) && heir.IsValid():
 			inherited = true
-			r := &routing.Route{Table: route.Table, Dst: route.Dst, Dev: e.podEnd, Src: heir}
+			r := &routing.Route{Table: route.Table, Dst: route.Dst, Dev: e.podEnd, Src: heir, Metric: route.Metric}
 			if route.HasGateway() {
 				r.Via = hop
 			}

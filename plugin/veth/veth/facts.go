@@ -1,6 +1,8 @@
 package veth
 
 import (
+	"net/netip"
+
 	"underlay-cni/firewall"
 	"underlay-cni/plugin"
 	"underlay-cni/plugin/underlay"
@@ -21,17 +23,21 @@ func Facts(r *plugin.Request) (*plugin.Facts, error) {
 	facts.PodMarks = underlay.MarkReply
 	facts.Marks = firewall.ServicesMarks(a.firewall.Services(a.node, services(a.network, a.config, a.nodeAddrs)))
 	for _, f := range a.families {
-		facts.Ways = append(facts.Ways, a.ways(f)...)
-		if len(f.Hijack) > 0 { // else the node need not forward for the pod
-			facts.Settings = append(facts.Settings, underlay.Forwarding(a.node, f.Hijack[0].Addr())...)
+		behind, err := f.Behind(a.pod)
+		if err != nil {
+			return nil, err
+		}
+		facts.Ways = append(facts.Ways, a.ways(f, behind)...)
+		if behind.IsValid() { // else the node need not forward for the pod
+			facts.Settings = append(facts.Settings, underlay.Forwarding(a.node, behind)...)
 		}
 	}
 	return facts, nil
 }
 
-// ways are those of one family.
-func (a *attachment) ways(f *family) []plugin.Way {
-	ways := a.byNode(f)
+// ways are those of one family, to an address behind the node, too, if that is valid.
+func (a *attachment) ways(f *family, behind netip.Addr) []plugin.Way {
+	ways := a.byNode(f, behind)
 	if a.moves() && f.HasDefault() {
 		ways = append(ways, plugin.Way{
 			Name: "from the interface's address to the wire", NS: a.pod, Query: routing.Query{To: underlay.Outside(f.V6), From: f.Source()}, Dev: a.wire.Link.Name,
@@ -41,7 +47,7 @@ func (a *attachment) ways(f *family) []plugin.Way {
 }
 
 // byNode are the ways to and by the node, if that has the family.
-func (a *attachment) byNode(f *family) []plugin.Way {
+func (a *attachment) byNode(f *family, behind netip.Addr) []plugin.Way {
 	if !f.HasNode() {
 		return nil
 	}
@@ -49,9 +55,9 @@ func (a *attachment) byNode(f *family) []plugin.Way {
 	for _, addr := range f.Pods {
 		ways = append(ways, plugin.Way{Name: "node to pod", NS: a.node, Query: routing.Query{To: addr}, Dev: a.hostEnd.Name})
 	}
-	if len(f.Hijack) > 0 && (f.main || a.moves()) {
+	if behind.IsValid() && (f.main || a.moves()) {
 		ways = append(ways, plugin.Way{
-			Name: "pod to what is behind the node", NS: a.pod, Query: routing.Query{To: f.Hijack[0].Addr(), From: f.Source()}, Dev: podEnd,
+			Name: "pod to what is behind the node", NS: a.pod, Query: routing.Query{To: behind, From: f.Source()}, Dev: podEnd,
 		})
 	}
 	return append(ways, plugin.Way{

@@ -90,6 +90,7 @@ func (a *attachment) migrateRoute(p *plugin.Plan) {
 		}
 	}
 	for _, f := range a.families {
+		f.NoRivals(p)
 		if f.main {
 			f.HijackRoutes(p, a.pod.Table(routing.MainTable), a.podEnd)
 		}
