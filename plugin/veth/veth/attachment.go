@@ -221,8 +221,7 @@ func (a *attachment) lookAtRoutes(r *plugin.Request) error {
 
 // heirs are those of one family, where the interface itself has a default route in main: it is back, or comes before them.
 func (a *attachment) heirs(v6 bool, own []*routing.Route) (all []heir, err error) {
-	notMain := func(r *routing.Route) bool { return !r.InMain() || !r.IsDefault() || r.Dst.Addr().Is6() != v6 }
-	if len(slices.DeleteFunc(slices.Clone(own), notMain)) == 0 {
+	if len(underlay.MainDefaults(own, v6)) == 0 {
 		return nil, nil
 	}
 	moved, err := a.moved(v6)
@@ -234,7 +233,7 @@ func (a *attachment) heirs(v6 bool, own []*routing.Route) (all []heir, err error
 		if err != nil {
 			return nil, err
 		}
-		if routes = slices.DeleteFunc(routes, notMain); len(routes) > 0 {
+		if routes = underlay.MainDefaults(routes, v6); len(routes) > 0 {
 			all = append(all, heir{link, underlay.Family{V6: v6, Routes: routes, Main: routes, Leaves: true}})
 		}
 	}
@@ -256,9 +255,8 @@ func (a *attachment) moved(v6 bool) (links []*routing.Link, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if slices.ContainsFunc(underlay.OfFamily(v6, addrs), func(addr netip.Addr) bool {
-			return slices.ContainsFunc(rules, func(rule *routing.Rule) bool { return rule.From.Addr() == addr })
-		}) {
+		own := underlay.OfFamily(v6, addrs)
+		if slices.ContainsFunc(rules, func(rule *routing.Rule) bool { return slices.Contains(own, rule.From.Addr()) }) {
 			links = append(links, link)
 		}
 	}
