@@ -40,6 +40,16 @@ func (e *Estate) Defaults(by string, rule *routing.Rule) (routes []*routing.Rout
 	return routes
 }
 
+// MainDefaults are those of some routes that are default routes of main, in one family.
+func MainDefaults(routes []*routing.Route, v6 bool) (defaults []*routing.Route) {
+	for _, r := range routes {
+		if r.InMain() && r.IsDefault() && r.Dst.Addr().Is6() == v6 {
+			defaults = append(defaults, r)
+		}
+	}
+	return defaults
+}
+
 // Inherit puts the default routes of an interface back into main.
 func (e *Estate) Inherit(p *plugin.Plan, heir string, v6 bool) {
 	for _, rule := range e.Froms {

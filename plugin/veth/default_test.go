@@ -90,3 +90,24 @@ func TestStayingKeepsMain(t *testing.T) {
 		}
 	}
 }
+
+// TestFirstComesBack: the first interface comes back with its default routes, in front of those of its heir or beside them, as the macvlan
+// plugin puts them: main is its alone again.
+func TestFirstComesBack(t *testing.T) {
+	eth0, net1 := Eth0(Dual), Net1(Dual)
+	w := subject.New(t, Dual, "", eth0)
+	w.Add(t, eth0)
+	w.Sh(t, net1.Make())
+	w.Add(t, net1)
+	w.Del(t, eth0)
+	w.Sh(t, "pod ip link del eth0; "+eth0.Make()+"pod ip route prepend default via 10.10.20.1 dev eth0; pod ip -6 route append default via fd20::1 dev eth0")
+	for range 2 {
+		w.Add(t, eth0)
+		out := w.Sh(t, "pod ip route show default; pod ip -6 route show default")
+		if strings.Count(out, "dev eth0") != 2 || strings.Contains(out, "net1") {
+			t.Errorf("main is to be eth0's:\n%s", out)
+		}
+		w.Check(t, eth0)
+		w.Check(t, net1)
+	}
+}

@@ -37,7 +37,7 @@ type party struct {
 
 // inMain tells whether a default route of main is the interface's.
 func (p *party) inMain(v6 bool) bool {
-	return slices.ContainsFunc(p.routes, func(r *routing.Route) bool { return r.IsDefault() && r.InMain() && r.Dst.Addr().Is6() == v6 })
+	return len(underlay.MainDefaults(p.routes, v6)) > 0
 }
 
 // hasDefault tells whether it has a default route, in main or in a table of its own.

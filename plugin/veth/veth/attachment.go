@@ -42,7 +42,14 @@ type attachment struct {
 // A family is what the plan needs in IPv4 or in IPv6.
 type family struct {
 	underlay.Family
-	main bool // the main table's routes by veth0 are this interface's
+	main  bool   // the main table's routes by veth0 are this interface's
+	heirs []heir // who give main back
+}
+
+// A heir is another interface that has moved, and whose default routes are in main all the same: it has inherited them.
+type heir struct {
+	link *routing.Link
+	underlay.Family
 }
 
 // has tells whether both sides have the family.
@@ -180,6 +187,11 @@ func (a *attachment) lookAtRoutes(r *plugin.Request) error {
 		if f.main, err = a.ownsMain(f); err != nil {
 			return err
 		}
+		if !a.moves() && r.Verb != "CHECK" { // that of the heir tells
+			if f.heirs, err = a.heirs(f.V6, routes); err != nil {
+				return fmt.Errorf("look at the pod: %w", err)
+			}
+		}
 		if a.first {
 			continue
 		}
@@ -197,7 +209,7 @@ func (a *attachment) lookAtRoutes(r *plugin.Request) error {
 		case f.Leaves && !f.HasDefault():
 			f.Deafen(r, a.wire.Link)
 		case f.V6 && !f.Leaves && !other && f.HasDefault():
-			moved, err := a.moved()
+			moved, err := a.moved(true)
 			if err != nil {
 				return fmt.Errorf("look at the pod: %w", err)
 			}
@@ -207,8 +219,29 @@ func (a *attachment) lookAtRoutes(r *plugin.Request) error {
 	return nil
 }
 
-// moved are the interfaces that have moved before, in IPv6.
-func (a *attachment) moved() (links []*routing.Link, err error) {
+// heirs are those of one family, where the interface itself has a default route in main: it is back, or comes before them.
+func (a *attachment) heirs(v6 bool, own []*routing.Route) (all []heir, err error) {
+	if len(underlay.MainDefaults(own, v6)) == 0 {
+		return nil, nil
+	}
+	moved, err := a.moved(v6)
+	if err != nil {
+		return nil, err
+	}
+	for _, link := range moved {
+		routes, err := a.pod.Routes(link)
+		if err != nil {
+			return nil, err
+		}
+		if routes = underlay.MainDefaults(routes, v6); len(routes) > 0 {
+			all = append(all, heir{link, underlay.Family{V6: v6, Routes: routes, Main: routes, Leaves: true}})
+		}
+	}
+	return all, nil
+}
+
+// moved are the interfaces that have moved before, in one family.
+func (a *attachment) moved(v6 bool) (links []*routing.Link, err error) {
 	rules, err := a.pod.Froms(underlay.PrefFrom)
 	if err != nil {
 		return nil, err
@@ -222,9 +255,8 @@ func (a *attachment) moved() (links []*routing.Link, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if slices.ContainsFunc(underlay.OfFamily(true, addrs), func(addr netip.Addr) bool {
-			return slices.ContainsFunc(rules, func(rule *routing.Rule) bool { return rule.From.Addr() == addr })
-		}) {
+		own := underlay.OfFamily(v6, addrs)
+		if slices.ContainsFunc(rules, func(rule *routing.Rule) bool { return slices.Contains(own, rule.From.Addr()) }) {
 			links = append(links, link)
 		}
 	}

@@ -109,32 +109,30 @@ func (e *end) leave(p *plugin.Plan) error {
 // leaveMain gives main's default routes, in each family in which they are those of the attachment's interface, or of one that has
 // gone, to the first of the other users that has such in a table of its own. It keeps that table and the rules for it.
 func (e *end) leaveMain(p *plugin.Plan) error {
-	var leaving []int
-	main := map[bool]bool{false: true, true: true} // it may have had, if it is gone
-	switch mine, err := e.Pod.Link(e.IfName).Attrs(); {
-	case err == nil && e.stays:
-		return nil
-	case err == nil:
-		leaving = append(leaving, mine.Index)
-		routes, err := e.Pod.Routes(e.Pod.Link(e.IfName))
-		if err != nil {
+	link := e.Pod.Link(e.IfName)
+	index, err := link.Index()
+	gone := errors.Is(err, routing.ErrNoLink) // it may have had them
+	if err != nil && !gone {
+		return err
+	}
+	var own []*routing.Route
+	if !gone {
+		if e.stays {
+			return nil
+		}
+		if own, err = e.Pod.Routes(link); err != nil {
 			return err
 		}
-		for v6 := range main {
-			main[v6] = slices.ContainsFunc(routes, func(r *routing.Route) bool { return r.InMain() && r.IsDefault() && r.Dst.Addr().Is6() == v6 })
-		}
-	case !errors.Is(err, routing.ErrNoLink):
-		return err
 	}
 	estate, err := e.estate()
 	if err != nil {
 		return err
 	}
 	for _, v6 := range []bool{false, true} {
-		if !main[v6] {
+		if !gone && len(underlay.MainDefaults(own, v6)) == 0 {
 			continue
 		}
-		heir, err := estate.Heir(v6, leaving, e.uses, underlay.Before)
+		heir, err := estate.Heir(v6, []int{index}, e.uses, underlay.Before)
 		if err != nil {
 			return err
 		}

@@ -95,5 +95,8 @@ func (a *attachment) migrateRoute(p *plugin.Plan) {
 			f.HijackRoutes(p, a.pod.Table(routing.MainTable), a.podEnd)
 		}
 		f.Forsake(p, a.wire.Link)
+		for _, heir := range f.heirs {
+			heir.Forsake(p, heir.link)
+		}
 	}
 }
