@@ -93,8 +93,8 @@ func (o *Options) podSysctls() map[string]string {
 	return settings
 }
 
-// privateMounts gives the calling thread a mount namespace in which /run (the lock of iptables) and /var/lib/cni (the
-// results that libcni keeps, the leases of host-local) are empty and its own.
+// privateMounts gives the calling thread a mount namespace in which /run (the lock of iptables), /var/lib/cni (the
+// results that libcni keeps, the leases of host-local) and /var/log (what plugins write) are empty and its own.
 func privateMounts() error {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("make a mount namespace: %w", err)
@@ -106,7 +106,11 @@ func privateMounts() error {
 	if _, err := os.Stat(state); err != nil {
 		state = "/var/lib" // nothing is made on the machine's own disk
 	}
-	for _, dir := range []string{"/run", state} {
+	dirs := []string{"/run", state}
+	if _, err := os.Stat("/var/log"); err == nil { // it need not be there in a virtual machine
+		dirs = append(dirs, "/var/log")
+	}
+	for _, dir := range dirs {
 		if err := unix.Mount("none", dir, "tmpfs", 0, "mode=755"); err != nil {
 			return fmt.Errorf("mount -t tmpfs none %s: %w", dir, err)
 		}
