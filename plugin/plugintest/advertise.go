@@ -48,8 +48,7 @@ func (s *Subject) DeafToAdvertised(t *testing.T) {
 			first, without := s.First(Only4), s.Later(Dual) // veth never moves the first one
 			brings := NewNIC("net9", 90-first.Number-without.Number, Dual)
 			w := s.New(t, Dual, "pod ip -6 route del default 2>&- || :;")
-			w.Sh(t, first.Make())
-			w.Add(t, first)
+			w.Come(t, first)
 			pairs := map[*NIC][]any{without: {"prevResult", without.BareResult(w.Pod, "1.0.0")}}
 			order := []*NIC{without, brings}
 			if later {

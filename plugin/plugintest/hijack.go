@@ -101,8 +101,7 @@ func (s *Subject) RivalOfAHijack(t *testing.T, others ...*NIC) {
 				}
 				w := s.New(t, Dual, "")
 				if first := s.First(Dual); n.Name == s.Later(Dual).Name {
-					w.Sh(t, first.Make())
-					w.Add(t, first)
+					w.Come(t, first)
 				}
 				w.Sh(t, n.Make()+route("add", " metric 2000", " metric 2000")+route("append", "", fmt.Sprint(" metric ", metric)))
 				before, failed := w.Show(t), 0
@@ -163,8 +162,7 @@ func (s *Subject) OwnHijacks(t *testing.T, nics ...*NIC) {
 				}
 			}
 			for i, n := range nics {
-				w.Sh(t, n.Make())
-				w.Add(t, n, pairs(i)...)
+				w.Come(t, n, pairs(i)...)
 				look(i + 1)
 			}
 			for i, n := range nics {

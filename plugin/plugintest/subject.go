@@ -110,6 +110,13 @@ func (w *Trial) command(t *testing.T, cmd *exec.Cmd, what string, n *NIC, stdin 
 	return w.Run(t, cmd, stdin, env...)
 }
 
+// Come makes an interface and adds it.
+func (w *Trial) Come(t *testing.T, n *NIC, pairs ...any) string {
+	t.Helper()
+	w.Sh(t, n.Make())
+	return w.Add(t, n, pairs...)
+}
+
 // Add must succeed, and returns the result.
 func (w *Trial) Add(t *testing.T, n *NIC, pairs ...any) string {
 	t.Helper()

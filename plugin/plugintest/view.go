@@ -34,8 +34,7 @@ func (w *World) View(t *testing.T, each, node string) string {
 func (w *Trial) States(t *testing.T, name string, view func(*testing.T, *Trial) string, nics ...*NIC) {
 	t.Helper()
 	for _, n := range nics {
-		w.Sh(t, n.Make())
-		w.Add(t, n)
+		w.Come(t, n)
 		w.Check(t, n)
 		name += " " + n.Name
 		nettest.Golden(t, strings.TrimSpace(name)+".txt", view(t, w))

@@ -36,8 +36,7 @@ func TestDelLeavesVeth(t *testing.T) {
 		}},
 		{"by the pair", Only4, []*NIC{Net1(Only4)}, func(t *testing.T, w *Trial, n *NIC) {
 			t.Helper()
-			w.Sh(t, n.Make())
-			w.Add(t, n, "overlay_interface", "veth0")
+			w.Come(t, n, "overlay_interface", "veth0")
 			w.Check(t, n, "overlay_interface", "veth0")
 		}},
 	} {
@@ -86,8 +85,7 @@ func TestDelLeavesNeighbour(t *testing.T) {
 				before := ptp.Lasting(w.Show(t))
 				nics := []*NIC{Net1(s), Net2(s)}
 				for _, n := range nics {
-					w.Sh(t, n.Make())
-					w.Add(t, n, "host_route", hostRoute)
+					w.Come(t, n, "host_route", hostRoute)
 					w.Check(t, n, "host_route", hostRoute)
 				}
 				for _, n := range nics {

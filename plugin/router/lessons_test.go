@@ -178,8 +178,7 @@ func TestLesson17RouteGet(t *testing.T) {
 			w := calico.New(t, s, "")
 			addrs := map[string]string{"eth0": eth0}
 			for _, n := range []*NIC{Net1(s), Net2(s)} {
-				w.Sh(t, n.Make())
-				w.Add(t, n, "additional_hijack_subnet", []any{"10.30.0.0/16", "fd99::/64"})
+				w.Come(t, n, "additional_hijack_subnet", []any{"10.30.0.0/16", "fd99::/64"})
 				addrs[n.Name] = map[bool]string{false: n.Addr4, true: n.Addr6}[v6]
 				addrs[""] = addrs[n.Name] // the kernel's choice to the outside
 				for name, addr := range addrs {

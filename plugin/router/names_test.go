@@ -76,8 +76,7 @@ func TestRenamed(t *testing.T) {
 			w.Add(t, one)
 			w.Sh(t, "pod sysctl -qw net/ipv6/conf/net1/keep_addr_on_down=1; pod ip link set net1 down; pod ip link set net1 name net1-nic; pod ip link set net1-nic up; pod ip link add net1 type veth peer name other")
 			added := w.Sh(t, pod)
-			w.Sh(t, other.Make())
-			w.Add(t, other)
+			w.Come(t, other)
 			w.Del(t, other)
 			Same(t, "what net1 has, after DEL of net2", strings.Split(added, "\n"), strings.Split(w.Sh(t, pod), "\n"))
 			w.Sh(t, "pod ip link del net2")
@@ -104,8 +103,7 @@ func TestStaleName(t *testing.T) {
 				w := calico.New(t, s, vf.Make()+"pod ip link property add dev vf0 altname router.pod.01234567.397b5817.net1")
 				before := ptp.Lasting(w.Show(t))
 				for _, n := range []*NIC{n, other} {
-					w.Sh(t, n.Make())
-					w.Add(t, n, "host_route", hostRoute)
+					w.Come(t, n, "host_route", hostRoute)
 					w.Check(t, n, "host_route", hostRoute)
 				}
 				if out := w.Sh(t, "pod ip rule; pod ip -6 rule"); strings.Contains(out, vf.Addr4) || strings.Contains(out, vf.Addr6) {

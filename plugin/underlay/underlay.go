@@ -52,6 +52,11 @@ type Family struct {
 // HasNode tells whether the node has the family. Else there are no ways by the node: the interface's own routes move as ever.
 func (f *Family) HasNode() bool { return len(f.Nodes) > 0 }
 
+// Served are those of some families that the node has.
+func Served[F interface{ HasNode() bool }](families []F) []F {
+	return slices.DeleteFunc(slices.Clone(families), func(f F) bool { return !f.HasNode() })
+}
+
 // Node is the node's address that the pod has as its next hop; not valid if the node does not have the family.
 func (f *Family) Node() (node netip.Addr) {
 	if f.HasNode() {

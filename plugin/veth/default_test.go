@@ -70,8 +70,7 @@ func TestStayingKeepsMain(t *testing.T) {
 	w := subject.New(t, Dual, eth0.MakeBare())
 	w.Add(t, eth0, "prevResult", eth0.BareResult(w.Pod, "1.0.0"))
 	for _, n := range []*NIC{net1, net2} {
-		w.Sh(t, n.Make())
-		w.Add(t, n)
+		w.Come(t, n)
 	}
 	for name, test := range map[string]struct {
 		end  func(*plugin.Request) (*plugin.Plan, error)
@@ -93,8 +92,7 @@ func TestFirstComesBack(t *testing.T) {
 	eth0, net1 := Eth0(Dual), Net1(Dual)
 	w := subject.New(t, Dual, "", eth0)
 	w.Add(t, eth0)
-	w.Sh(t, net1.Make())
-	w.Add(t, net1)
+	w.Come(t, net1)
 	w.Del(t, eth0)
 	w.Sh(t, "pod ip link del eth0; "+eth0.Make()+"pod ip route prepend default via 10.10.20.1 dev eth0; pod ip -6 route append default via fd20::1 dev eth0")
 	for range 2 {

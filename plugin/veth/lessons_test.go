@@ -56,8 +56,7 @@ func TestLesson05DelOfLater(t *testing.T) {
 		first, later := Eth0(Dual), Net1(Dual)
 		w := subject.New(t, Dual, "", first)
 		w.Add(t, first)
-		w.Sh(t, later.Make())
-		w.Add(t, later)
+		w.Come(t, later)
 		for range 3 {
 			w.Verb(t, "DEL", later, w.Request(later), env...).Silent(t, "DEL of net1")
 			w.Check(t, first)
@@ -88,8 +87,7 @@ func TestLesson07OtherContainer(t *testing.T) {
 				later.Container = "hotplug-77"
 				w := subject.New(t, Dual, "", first)
 				w.Add(t, first)
-				w.Sh(t, later.Make())
-				w.Add(t, later)
+				w.Come(t, later)
 				w.Check(t, first)
 				w.Check(t, later)
 				order := []*NIC{later, first}
@@ -121,8 +119,7 @@ func TestLesson10OtherName(t *testing.T) {
 	w := subject.New(t, Dual, "", first)
 	w.Add(t, first)
 	for i, n := range []*NIC{one, other, two} {
-		w.Sh(t, n.Make())
-		w.Add(t, n)
+		w.Come(t, n)
 		w.Add(t, n)
 		w.Check(t, n)
 		rule := fmt.Sprintf("1024:\tfrom %s lookup %d", n.Addr4, 200+i)
@@ -180,8 +177,7 @@ func TestLesson17RouteGet(t *testing.T) {
 				return n.Addr4
 			}
 			for i, n := range nics {
-				w.Sh(t, n.Make())
-				w.Add(t, n)
+				w.Come(t, n)
 				for _, from := range append([]*NIC{nil}, nics[:i+1]...) {
 					by, source := "eth0", ""
 					if from != nil {

@@ -95,8 +95,7 @@ func TestMigrateByName(t *testing.T) {
 	first, later := Net1(Dual), Eth0(Dual)
 	w := subject.New(t, Dual, "", first)
 	w.Add(t, first)
-	w.Sh(t, later.Make())
-	w.Add(t, later)
+	w.Come(t, later)
 	w.Check(t, later)
 	if out := w.Sh(t, "pod ip rule"); strings.Contains(out, "1024:") {
 		t.Error(out)

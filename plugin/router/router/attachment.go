@@ -52,13 +52,11 @@ type family struct {
 
 // has tells whether the new interface and the node have the family.
 func (a *attachment) has(v6 bool) bool {
-	return slices.ContainsFunc(a.families, func(f *family) bool { return f.V6 == v6 && f.HasNode() })
+	return slices.ContainsFunc(a.served(), func(f *family) bool { return f.V6 == v6 })
 }
 
 // served are the families in which the node has ways to the new interface, and back.
-func (a *attachment) served() []*family {
-	return slices.DeleteFunc(slices.Clone(a.families), func(f *family) bool { return !f.HasNode() })
-}
+func (a *attachment) served() []*family { return underlay.Served(a.families) }
 
 // look reads what the plan is computed from and changes nothing. All bad input ends here.
 func look(r *plugin.Request) (*attachment, error) {

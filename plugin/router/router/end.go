@@ -129,14 +129,24 @@ func (e *end) answersByPair() (bool, error) {
 // answers tells a route for answers.
 func answers(r *routing.Route) bool { return r.InTable(underlay.TableReply) }
 
+// link is the pod's interface of that name, nil if there is none.
+func (e *end) link(name string) *routing.LinkAttrs {
+	for _, l := range e.links {
+		if l.Name == name {
+			return l
+		}
+	}
+	return nil
+}
+
 // is tells the interface of the attachment.
 func (e *end) is(l *routing.LinkAttrs) bool { return slices.Contains(l.AltNames, e.name) }
 
 // ours reports whether there is anything of ours to take: the interface says that it is attached, or it has gone, and
 // the rule for answers is there and is not veth's.
 func (e *end) ours() (bool, error) {
-	if at := slices.IndexFunc(e.links, func(l *routing.LinkAttrs) bool { return l.Name == e.IfName }); at >= 0 {
-		return e.is(e.links[at]), nil
+	if l := e.link(e.IfName); l != nil {
+		return e.is(l), nil
 	}
 	rules, err := e.Pod.Rules()
 	return !e.paired && slices.ContainsFunc(rules, underlay.IsReply), err
@@ -207,8 +217,7 @@ func (e *end) ends(rule *routing.Rule, heir string) bool {
 			return false
 		}
 	}
-	inMain := slices.ContainsFunc(e.routes[by], func(r *routing.Route) bool { return r.InMain() && r.IsDefault() && r.Dst.Addr().Is6() == rule.V6 })
-	return by == heir || inMain || len(e.estate().Defaults(by, rule)) == 0
+	return by == heir || len(underlay.MainDefaults(e.routes[by], rule.V6)) > 0 || len(e.estate().Defaults(by, rule)) == 0
 }
 
 // leaveRoutes takes away the routes by one interface that some rules look up, after the default routes of a heir are in main
@@ -275,8 +284,7 @@ func (e *end) wrote(n *routing.Neigh, routed bool) (bool, error) {
 	if !n.Addr.IsValid() || e.paired || e.config != nil && !e.config.HostRoute {
 		return false, nil
 	}
-	at := slices.IndexFunc(e.links, func(l *routing.LinkAttrs) bool { return l.Name == n.Dev.Name })
-	host, err := otherEnd(e.Node, e.links[at])
+	host, err := otherEnd(e.Node, e.link(n.Dev.Name))
 	if err != nil || host == nil {
 		return false, err
 	}

@@ -3,7 +3,6 @@ package router
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"underlay-cni/plugin"
 	"underlay-cni/plugin/underlay"
@@ -90,7 +89,7 @@ func (a *attachment) byWire(f *family) (ways []plugin.Way) {
 	byWire := f.gets != nil || len(f.Main) > 0 // main is its
 	for _, m := range a.moved {
 		for _, of := range m.families {
-			if of.V6 != f.V6 || !slices.ContainsFunc(of.Routes, (*routing.Route).IsDefault) {
+			if of.V6 != f.V6 || !of.HasDefault() {
 				continue
 			}
 			if m.link == a.wire.Link {
@@ -123,7 +122,7 @@ func (a *attachment) fromPod(f *family) plugin.Way {
 func (a *attachment) lostDefaults() (all []plugin.Oddity) {
 	for _, m := range a.moved {
 		for _, of := range m.families {
-			if m.link.Name != a.overlay.Name || slices.ContainsFunc(of.Routes, (*routing.Route).IsDefault) {
+			if m.link.Name != a.overlay.Name || of.HasDefault() {
 				continue
 			}
 			all = append(all, plugin.Oddity{

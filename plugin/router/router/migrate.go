@@ -101,19 +101,8 @@ func (a *attachment) lookAtMain(r *plugin.Request, byOverlay, byWire []*routing.
 		if err != nil {
 			return err
 		}
-		has, err := a.pod.HasDefault(f.V6, wire.index)
-		if err != nil {
+		if err := a.deafen(r, f, wire, others); err != nil {
 			return err
-		}
-		switch {
-		case has && !f.HasDefault():
-			f.Deafen(r, wire.link)
-		case !has && f.HasDefault():
-			for _, other := range others {
-				if len(underlay.OfFamily(f.V6, other.addrs)) > 0 && !other.hasDefault(f.V6) && (other.link != a.overlay || a.moves(other)) {
-					f.Deafen(r, other.link)
-				}
-			}
 		}
 		if yields {
 			err = a.yield(r, f, wire, others)
@@ -122,6 +111,28 @@ func (a *attachment) lookAtMain(r *plugin.Request, byOverlay, byWire []*routing.
 		}
 		if err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// deafen keeps those who have no default route from taking an advertised one: the new interface, where another has one, and the
+// others, where the new one brings the first. There is nothing of the kind in IPv4.
+func (a *attachment) deafen(r *plugin.Request, f *family, wire *party, others []*party) error {
+	if !f.V6 {
+		return nil
+	}
+	has, err := a.pod.HasDefault(f.V6, wire.index)
+	switch {
+	case err != nil:
+		return err
+	case has && !f.HasDefault():
+		f.Deafen(r, wire.link)
+	case !has && f.HasDefault():
+		for _, other := range others {
+			if len(underlay.OfFamily(f.V6, other.addrs)) > 0 && !other.hasDefault(f.V6) && (other.link != a.overlay || a.moves(other)) {
+				f.Deafen(r, other.link)
+			}
 		}
 	}
 	return nil

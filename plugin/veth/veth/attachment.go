@@ -54,8 +54,11 @@ type heir struct {
 
 // has tells whether both sides have the family.
 func (a *attachment) has(v6 bool) bool {
-	return slices.ContainsFunc(a.families, func(f *family) bool { return f.V6 == v6 && f.HasNode() })
+	return slices.ContainsFunc(a.served(), func(f *family) bool { return f.V6 == v6 })
 }
+
+// served are the families in which the node has ways to the interface, and back.
+func (a *attachment) served() []*family { return underlay.Served(a.families) }
 
 // look reads what the plan is computed from and changes nothing. All bad input ends here.
 func look(r *plugin.Request) (*attachment, error) {
@@ -154,7 +157,7 @@ func (a *attachment) lookAtNode(r *plugin.Request) (err error) {
 	case !a.first:
 	case len(a.families) == 0:
 		return underlay.ErrNoAddress(a.wire.Link.Name)
-	case len(a.nodeAddrs) == 0 && !a.has(false) && !a.has(true):
+	case len(a.nodeAddrs) == 0 && len(a.served()) == 0:
 		return underlay.ErrNoNode()
 	}
 	if a.first && a.has(true) && a.mtu < minIPv6MTU {

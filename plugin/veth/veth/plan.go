@@ -46,10 +46,7 @@ func (a *attachment) setupVeth(p *plugin.Plan) {
 
 // setupNeighborhood: the node's addresses in the pod, and the pod's on the node.
 func (a *attachment) setupNeighborhood(p *plugin.Plan) {
-	for _, f := range a.families {
-		if !f.HasNode() {
-			continue
-		}
+	for _, f := range a.served() {
 		f.Neighbours(p, a.podEnd, a.hostMAC, !a.first)
 		for _, addr := range f.Pods {
 			p.Add(&routing.Neigh{Addr: addr, Dev: a.hostEnd, MAC: a.podMAC})
@@ -60,10 +57,7 @@ func (a *attachment) setupNeighborhood(p *plugin.Plan) {
 // setupRoutes: the node and the pod reach each other by the pair, and so do answers to what came in by it. A stale route
 // of an earlier pod with the same address is replaced.
 func (a *attachment) setupRoutes(p *plugin.Plan) {
-	for _, f := range a.families {
-		if !f.HasNode() {
-			continue
-		}
+	for _, f := range a.served() {
 		for _, addr := range f.Pods {
 			p.Add(&routing.Route{Table: a.node.Table(routing.MainTable), Dst: routing.Single(addr), Dev: a.hostEnd, Src: f.Node()})
 		}
@@ -72,7 +66,7 @@ func (a *attachment) setupRoutes(p *plugin.Plan) {
 			f.Reply(p, a.pod, a.podEnd)
 		}
 	}
-	if a.has(false) || a.has(true) {
+	if len(a.served()) > 0 {
 		p.Add(a.firewall.Replies(a.pod, a.replies()))
 	}
 }
