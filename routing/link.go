@@ -238,10 +238,7 @@ func (n *NoLink) Apply() error {
 // Verify tells whether the interface is gone.
 func (n *NoLink) Verify() error {
 	_, err := n.Link.Attrs()
-	if errors.Is(err, ErrNoLink) {
-		return nil
-	}
-	return errors.Join(err, fmt.Errorf("interface %s is still there", n.Link.Name))
+	return gone(err == nil, err, "interface %s is still there", n.Link.Name)
 }
 
 // Revert does nothing: what is gone was ours.

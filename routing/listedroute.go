@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -56,8 +57,8 @@ func (n *Namespace) RoutesIn(table int) (routes []ListedRoute, err error) {
 	for i, index := range indexes {
 		if _, known := names[index]; !known {
 			// One that is gone has taken its routes along.
-			if names[index], err = n.linkName(index); err != nil {
-				names[index] = ""
+			if names[index], err = n.linkName(index); err != nil && !errors.Is(err, unix.ENODEV) {
+				return nil, err
 			}
 		}
 		routes[i].Dev = names[index]

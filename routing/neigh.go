@@ -34,13 +34,16 @@ func (n *Neigh) String() string {
 // Apply writes the neighbour over whatever is known of the address on that interface. One that is there as described
 // stays as it is, and Revert leaves it: another may have written it.
 func (n *Neigh) Apply() error {
-	if n.There && n.Verify() == nil {
-		return nil
+	if n.There {
+		if there, err := n.find(); err != nil || n.is(there) {
+			return err
+		}
 	}
 	err := n.write(unix.NLM_F_EXCL)
 	if errors.Is(err, fs.ErrExist) {
-		if n.Verify() == nil {
-			return nil
+		there, failed := n.find()
+		if failed != nil || n.is(there) {
+			return failed
 		}
 		err = n.write(unix.NLM_F_REPLACE)
 	}
@@ -69,10 +72,15 @@ func (n *Neigh) Verify() error {
 		return err
 	case got == nil:
 		return fmt.Errorf("neighbour %s is missing on %s", n.Addr, n.Dev.Name)
-	case got.state != unix.NUD_PERMANENT || !bytes.Equal(got.mac, n.MAC):
+	case !n.is(got):
 		return fmt.Errorf("neighbour %s on %s has lladdr %s and state %#x", n.Addr, n.Dev.Name, got.mac, got.state)
 	}
 	return nil
+}
+
+// is tells whether what the kernel has of the neighbour is as described.
+func (n *Neigh) is(got *neigh) bool {
+	return got != nil && got.state == unix.NUD_PERMANENT && bytes.Equal(got.mac, n.MAC)
 }
 
 // Found is the hardware address that the kernel has for the neighbour, nil if it has none.
@@ -134,12 +142,11 @@ func (n *NoNeigh) Apply() error {
 	return err
 }
 
-// Verify tells whether the neighbour is gone.
+// Verify tells whether the neighbour is gone: whatever hardware address it has, if it has one. One that the kernel has asked for
+// in vain stays in its list for a while.
 func (n *NoNeigh) Verify() error {
-	if n.Neigh.Verify() == nil {
-		return fmt.Errorf("neighbour %s is still there on %s", n.Addr, n.Dev.Name)
-	}
-	return nil
+	got, err := n.find()
+	return gone(got != nil && got.state&(unix.NUD_FAILED|unix.NUD_INCOMPLETE) == 0, err, "neighbour %s is still there on %s", n.Addr, n.Dev.Name)
 }
 
 // Revert does nothing: what is gone was ours.

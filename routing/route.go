@@ -147,8 +147,10 @@ func (r *Route) message(table int) ([]nl.NetlinkRequestData, error) {
 // an interface's own table is added exclusively, so that a table which somebody else takes at the same
 // moment is left to them.
 func (r *Route) Apply() error {
-	if r.There && r.Verify() == nil {
-		return nil
+	if r.There {
+		if there, err := r.find(); err != nil || there {
+			return err
+		}
 	}
 	id, err := r.Table.ID()
 	if err != nil {
@@ -196,24 +198,28 @@ func (r *Route) write(table, flag int) error {
 // Verify tells whether the table holds the route. A preferred source that the kernel shows is no
 // difference where this route leaves the choice to it.
 func (r *Route) Verify() error {
+	found, err := r.find()
+	if err == nil && !found {
+		err = fmt.Errorf("route is missing: %s", r.line(""))
+	}
+	return err
+}
+
+func (r *Route) find() (found bool, err error) {
 	id, err := r.Table.ID()
 	if err != nil {
-		return err
+		return false, err
 	}
 	index, err := r.Dev.Index()
 	if err != nil {
-		return err
+		return false, err
 	}
-	found := false
 	err = r.Table.NS.dumpTable(familyOf(r.Dst.Addr()), id, func(got *dumped) {
 		found = found || got.dst == r.Dst && got.leavesBy(index) && got.via == r.Via &&
 			(got.src == r.Src || !r.Src.IsValid()) && (got.metric == r.Metric || r.Metric == 0) &&
 			(int(got.options.mtu) == r.MTU || r.like != nil)
 	})
-	if err == nil && !found {
-		err = fmt.Errorf("route is missing: %s", r.line(""))
-	}
-	return err
+	return found, err
 }
 
 // Revert deletes the route if Apply added it. It is no error if it is already gone.
@@ -257,20 +263,18 @@ func (n *NoRoute) Apply() error { return n.delete() }
 
 // Verify tells whether the route is gone.
 func (n *NoRoute) Verify() error {
-	if n.Route.Verify() == nil {
-		return fmt.Errorf("route is still there: %s", n.line(""))
-	}
-	return nil
+	there, err := n.find()
+	return gone(there, err, "route is still there: %s", n.line(""))
 }
 
 // Revert adds the route again, beside whatever has taken its place. It is no error if the interface has
 // gone, and the route with it.
 func (n *NoRoute) Revert() error {
-	if _, err := n.Dev.Attrs(); errors.Is(err, ErrNoLink) {
-		return nil
+	_, err := n.Dev.Attrs()
+	if err == nil {
+		err = n.write(n.Table.id, 0)
 	}
-	err := n.write(n.Table.id, 0)
-	if errors.Is(err, fs.ErrExist) {
+	if errors.Is(err, ErrNoLink) || errors.Is(err, fs.ErrExist) {
 		return nil
 	}
 	return err
@@ -387,29 +391,35 @@ func (s *Source) explicit() *Route {
 
 // Apply asks the kernel, and changes the route only if the answer is not the wanted address.
 func (s *Source) Apply() error {
-	if s.Verify() == nil {
-		return nil
+	src, err := s.chosen()
+	if err != nil || src == s.Addr {
+		return err
 	}
 	return s.explicit().Apply()
 }
 
 // Verify asks the kernel for the source address that it chooses.
 func (s *Source) Verify() error {
+	src, err := s.chosen()
+	if err == nil && src != s.Addr {
+		err = fmt.Errorf("the source address towards %s is %s, not %s", s.Route.Dst.Addr(), src, s.Addr)
+	}
+	return err
+}
+
+func (s *Source) chosen() (netip.Addr, error) {
 	dst := s.Route.Dst.Addr()
 	msg := rtmsg(familyOf(dst), 0)
 	msg.Dst_len = uint8(dst.BitLen())
 	m, err := s.Route.Table.NS.get(unix.RTM_GETROUTE, msg, attr(unix.RTA_DST, dst.AsSlice()))
 	if err != nil {
-		return fmt.Errorf("ip route get %s: %w", dst, err)
+		return netip.Addr{}, fmt.Errorf("ip route get %s: %w", dst, err)
 	}
 	got, err := parseRoute(m)
 	if err != nil {
-		return err
+		return netip.Addr{}, err
 	}
-	if got.src != s.Addr {
-		return fmt.Errorf("the source address towards %s is %s, not %s", dst, got.src, s.Addr)
-	}
-	return nil
+	return got.src, nil
 }
 
 // Revert does nothing: the address goes with the route.

@@ -130,22 +130,24 @@ func (r *Rule) Apply() error {
 
 // Verify tells whether the rule is there.
 func (r *Rule) Verify() error {
+	found, err := r.find()
+	if err == nil && !found {
+		err = fmt.Errorf("rule is missing: %s", r.line(""))
+	}
+	return err
+}
+
+func (r *Rule) find() (bool, error) {
 	want := rule{pref: r.Pref, iif: r.Iif, mark: r.Mark, mask: r.Mask, from: r.From, to: r.To, noDefault: r.NoDefault, goTo: r.Goto}
 	if r.Table != nil {
 		id, err := r.Table.ID()
 		if err != nil {
-			return err
+			return false, err
 		}
 		want.table = id
 	}
 	rules, err := r.NS.rules(r.family())
-	if err != nil {
-		return err
-	}
-	if !slices.Contains(rules, want) {
-		return fmt.Errorf("rule is missing: %s", r.line(""))
-	}
-	return nil
+	return slices.Contains(rules, want), err
 }
 
 // Revert deletes the rule if Apply added it, and for this owner alone. It is no error if it is already
@@ -297,10 +299,8 @@ func (n *NoRule) Apply() error {
 
 // Verify tells whether the rule is gone.
 func (n *NoRule) Verify() error {
-	if n.Rule.Verify() == nil {
-		return fmt.Errorf("rule is still there: %s", n.line(""))
-	}
-	return nil
+	there, err := n.find()
+	return gone(there, err, "rule is still there: %s", n.line(""))
 }
 
 // Revert does nothing: what is gone was ours.
@@ -309,7 +309,7 @@ func (*NoRule) Revert() error { return nil }
 func (n *Namespace) deleteRules(parts []nl.NetlinkRequestData) error {
 	for {
 		err := n.request(unix.RTM_DELRULE, 0, parts...)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EAFNOSUPPORT) {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
 			return nil
 		}
 		if err != nil {
