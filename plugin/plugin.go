@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"underlay-cni/conflist"
+	"underlay-cni/quote"
 )
 
 // Version is the release, set by the linker.
@@ -256,7 +257,7 @@ func (m *run) fail(err error) int {
 		m.version = version.Current()
 	}
 	e := toCNI(err)
-	msg, details := e.Msg, e.Details
+	msg, details := oneLine(e.Msg), oneLine(e.Details)
 	if details == "" && len(msg) > most { // a list of differences, say, has room in both
 		msg, details = msg[:most], msg[most:]
 	}
@@ -271,9 +272,14 @@ func (m *run) fail(err error) int {
 		Details    string `json:"details,omitempty"`
 	}{m.version, e.Code, msg, details})
 	if printErr != nil {
-		_, _ = io.WriteString(os.Stderr, err.Error()+"\n")
+		_, _ = io.WriteString(os.Stderr, quote.Line(err.Error())+"\n")
 	}
 	return 1
+}
+
+// oneLine is a text for a terminal, to which callers print it.
+func oneLine(s string) string {
+	return strings.NewReplacer("\n", "; ", "\t", " ").Replace(quote.Lines(strings.TrimRight(s, "\n")))
 }
 
 // most is how many bytes of a message are printed; together with the details they stay below 700.

@@ -8,6 +8,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"underlay-cni/quote"
 )
 
 // An AltName is a further name of an interface, of up to 127 bytes, by which it can be found like by its own (Linux
@@ -21,7 +23,7 @@ type AltName struct {
 
 // String is the line of ip-link(8).
 func (a *AltName) String() string {
-	return a.Link.NS.line("ip link property add dev %s altname %s", a.Link.Name, a.Name)
+	return a.Link.NS.line("ip link property add dev %s altname %s", quote.Sh(a.Link.Name), quote.Sh(a.Name))
 }
 
 // Apply adds the name. It is no error if the interface has it already; it is one, fs.ErrExist in the sense of
@@ -74,7 +76,7 @@ type NoAltName struct{ *AltName }
 
 // String is the line of ip-link(8).
 func (n *NoAltName) String() string {
-	return n.Link.NS.line("ip link property del dev %s altname %s", n.Link.Name, n.Name)
+	return n.Link.NS.line("ip link property del dev %s altname %s", quote.Sh(n.Link.Name), quote.Sh(n.Name))
 }
 
 // Apply deletes the name. It is no error if it, or the interface, is already gone.

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"underlay-cni/quote"
 )
 
 // A ListedRoute is a route of whoever, as the kernel lists it.
@@ -30,7 +32,7 @@ func (r ListedRoute) String() string {
 		words = append(words, "via "+r.Via.String())
 	}
 	if r.Dev != "" {
-		words = append(words, "dev "+r.Dev)
+		words = append(words, "dev "+quote.Sh(r.Dev))
 	}
 	if r.Src.IsValid() {
 		words = append(words, "src "+r.Src.String())

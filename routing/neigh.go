@@ -11,6 +11,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"underlay-cni/quote"
 )
 
 // A Neigh is a permanent neighbour: the kernel never asks for it by ARP or ND, so neither the node's
@@ -28,7 +30,7 @@ type Neigh struct {
 
 // String is the line of ip-neighbour(8).
 func (n *Neigh) String() string {
-	return n.Dev.NS.line("ip neigh replace %s lladdr %s dev %s nud permanent", n.Addr, n.MAC, n.Dev.Name)
+	return n.Dev.NS.line("ip neigh replace %s lladdr %s dev %s nud permanent", n.Addr, n.MAC, quote.Sh(n.Dev.Name))
 }
 
 // Apply writes the neighbour over whatever is known of the address on that interface. One that is there as described
@@ -123,7 +125,7 @@ type NoNeigh struct{ *Neigh }
 
 // String is the line of ip-neighbour(8).
 func (n *NoNeigh) String() string {
-	return n.Dev.NS.line("ip neigh del %s dev %s", n.Addr, n.Dev.Name)
+	return n.Dev.NS.line("ip neigh del %s dev %s", n.Addr, quote.Sh(n.Dev.Name))
 }
 
 // Apply deletes the neighbour. It is no error if it, or the interface, is already gone.

@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"underlay-cni/quote"
 )
 
 // All is the destination of the default route.
@@ -51,16 +53,17 @@ func (r *Route) String() string { return r.Table.NS.line("%s", r.line("replace")
 
 func (r *Route) line(verb string) string {
 	var s strings.Builder
+	dev := quote.Sh(r.Dev.Name)
 	fmt.Fprintf(&s, "ip %sroute %s %s", familyOf(r.Dst.Addr()).flag(), verb, dstString(r.Dst))
 	several := r.like != nil && len(r.like.hops) > 0
 	switch {
 	case several: // at the end of the line
 	case r.Via.Is6() && r.Dst.Addr().Is4():
-		fmt.Fprintf(&s, " via inet6 %s dev %s", r.Via, r.Dev.Name)
+		fmt.Fprintf(&s, " via inet6 %s dev %s", r.Via, dev)
 	case r.Via.IsValid():
-		fmt.Fprintf(&s, " via %s dev %s", r.Via, r.Dev.Name)
+		fmt.Fprintf(&s, " via %s dev %s", r.Via, dev)
 	default:
-		fmt.Fprintf(&s, " dev %s", r.Dev.Name)
+		fmt.Fprintf(&s, " dev %s", dev)
 		if r.Dst.Addr().Is4() {
 			s.WriteString(" scope link")
 		}
@@ -85,7 +88,7 @@ func (r *Route) line(verb string) string {
 	}
 	if several {
 		for _, h := range r.like.hops {
-			fmt.Fprintf(&s, " nexthop via %s dev %s weight %d", h.via, r.Dev.Name, h.weight)
+			fmt.Fprintf(&s, " nexthop via %s dev %s weight %d", h.via, dev, h.weight)
 			if h.onlink {
 				s.WriteString(" onlink")
 			}

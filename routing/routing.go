@@ -17,6 +17,8 @@ import (
 
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"underlay-cni/quote"
 )
 
 // timeout bounds one request to the kernel. The caller of a CNI plugin kills it after minutes; an
@@ -157,7 +159,7 @@ func (n *Namespace) Command(line string) string {
 	if n.Path == "" {
 		return line
 	}
-	return "nsenter --net=" + n.Path + " " + line
+	return "nsenter --net=" + quote.Sh(n.Path) + " " + line
 }
 
 func (n *Namespace) line(format string, args ...any) string {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"underlay-cni/quote"
 )
 
 // A Rule is one rule of the policy database, in one family. Its action is Goto, Table or, with neither,
@@ -55,7 +57,7 @@ func (r *Rule) line(verb string) string {
 		fmt.Fprintf(&s, " fwmark %#x/%#x", r.Mark, r.Mask)
 	}
 	if r.Iif != "" {
-		fmt.Fprintf(&s, " iif %s", r.Iif)
+		fmt.Fprintf(&s, " iif %s", quote.Sh(r.Iif))
 	}
 	switch {
 	case r.Goto != 0:
@@ -331,7 +333,7 @@ type NoIif struct {
 
 // String is the line of ip-rule(8), for both families.
 func (n *NoIif) String() string {
-	return n.NS.line("ip rule del pref %d iif %s", n.Pref, n.Iif) + "; " + n.NS.line("ip -6 rule del pref %d iif %s", n.Pref, n.Iif)
+	return n.NS.line("ip rule del pref %d iif %s", n.Pref, quote.Sh(n.Iif)) + "; " + n.NS.line("ip -6 rule del pref %d iif %s", n.Pref, quote.Sh(n.Iif))
 }
 
 // Apply deletes the rules until there is none, in one family whatever happens in the other. It is no error if there is
@@ -358,7 +360,7 @@ func (n *NoIif) Verify() error {
 		}
 		for _, r := range rules {
 			if r.pref == n.Pref && r.iif == n.Iif && (except == 0 || r.table != except) {
-				return fmt.Errorf("rule is still there: %d: iif %s lookup %d", n.Pref, n.Iif, r.table)
+				return fmt.Errorf("rule is still there: %d: iif %s lookup %d", n.Pref, quote.Sh(n.Iif), r.table)
 			}
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"underlay-cni/quote"
 )
 
 // The directories of interfaces' sysctls, below which the names of interfaces are.
@@ -44,7 +46,7 @@ func (s *Sysctls) String() string {
 	var line strings.Builder
 	line.WriteString("sysctl -w")
 	for _, v := range s.Values {
-		fmt.Fprintf(&line, " %s/%s=%s", s.Dir, v.Key, v.Value)
+		line.WriteString(" " + quote.Sh(s.Dir+"/"+v.Key+"="+v.Value))
 	}
 	return s.NS.line("%s", line.String())
 }

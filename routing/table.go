@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"underlay-cni/quote"
 )
 
 // MainTable is the id of the table that `ip route` shows.
@@ -35,7 +37,7 @@ func (n *Namespace) DeviceTable(start int, dev *Link, not ...int) *Table {
 // String is the id, or what a shell would compute it from while the interface does not exist yet.
 func (t *Table) String() string {
 	if t.id == 0 {
-		return fmt.Sprintf("$((%d + $(cat /sys/class/net/%s/ifindex)))", t.start, t.dev.Name)
+		return fmt.Sprintf("$((%d + $(cat %s)))", t.start, quote.Sh("/sys/class/net/"+t.dev.Name+"/ifindex"))
 	}
 	return fmt.Sprint(t.id)
 }
