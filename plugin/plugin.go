@@ -218,6 +218,7 @@ func (m *run) pass(verb string, config []byte) error {
 }
 
 func (m *run) check(r *Request) error {
+	r.keepRules()
 	plan, err := m.Check(r)
 	if err != nil {
 		return err
@@ -229,8 +230,17 @@ func (m *run) del(r *Request) error {
 	if err := r.lockPod(); err != nil {
 		return err
 	}
+	r.keepRules()
 	plan, err := m.Del(r)
 	return quiet(errors.Join(err, plan.applyAll(r.log)))
+}
+
+// keepRules has each namespace list its rules once.
+func (r *Request) keepRules() {
+	r.Node.KeepRules()
+	if r.Pod != nil {
+		r.Pod.KeepRules()
+	}
 }
 
 func (m *run) gc(r *Request) error {
@@ -257,8 +267,8 @@ func (m *run) fail(err error) int {
 		m.version = version.Current()
 	}
 	e := toCNI(err)
-	msg, details := oneLine(e.Msg), oneLine(e.Details)
-	if details == "" && len(msg) > most { // a list of differences, say, has room in both
+	msg, details := quote.Lines(e.Msg), quote.Lines(e.Details) // callers print them to terminals
+	if details == "" && len(msg) > most {                      // a list of differences, say, has room in both
 		msg, details = msg[:most], msg[most:]
 	}
 	msg, details = shorten(strings.ToValidUTF8(msg, ""), most), shorten(strings.ToValidUTF8(details, ""), 700-most)
@@ -275,11 +285,6 @@ func (m *run) fail(err error) int {
 		_, _ = io.WriteString(os.Stderr, quote.Line(err.Error())+"\n")
 	}
 	return 1
-}
-
-// oneLine is a text for a terminal, to which callers print it.
-func oneLine(s string) string {
-	return strings.NewReplacer("\n", "; ", "\t", " ").Replace(quote.Lines(strings.TrimRight(s, "\n")))
 }
 
 // most is how many bytes of a message are printed; together with the details they stay below 700.

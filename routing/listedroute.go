@@ -48,7 +48,7 @@ func (n *Namespace) RoutesIn(table int) (routes []ListedRoute, err error) {
 	names := map[int]string{0: ""}
 	var indexes []int
 	for _, f := range []family{v4, v6} {
-		err := n.dumpTable(f, table, func(d *dumped) {
+		err := n.dumpTable(f, table, nil, func(d *dumped) {
 			routes = append(routes, ListedRoute{Dst: d.dst, Via: d.via, Src: d.src, Metric: d.metric, Unicast: d.msg.Type == unix.RTN_UNICAST, table: table})
 			indexes = append(indexes, d.oif)
 		})

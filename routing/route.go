@@ -217,7 +217,7 @@ func (r *Route) find() (found bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	err = r.Table.NS.dumpTable(familyOf(r.Dst.Addr()), id, func(got *dumped) {
+	err = r.Table.NS.dumpTable(familyOf(r.Dst.Addr()), id, &where{r.Dst.Bits(), index}, func(got *dumped) {
 		found = found || got.dst == r.Dst && got.leavesBy(index) && got.via == r.Via &&
 			(got.src == r.Src || !r.Src.IsValid()) && (got.metric == r.Metric || r.Metric == 0) &&
 			(int(got.options.mtu) == r.MTU || r.like != nil)
@@ -345,33 +345,52 @@ func (r *Route) Connected() bool { return r.like != nil && r.like.msg.Protocol =
 func (r *Route) Learned() bool { return r.like != nil && r.like.msg.Protocol == unix.RTPROT_RA }
 
 // Routes lists the unicast routes of all tables but the kernel's local one that leave by dev, IPv4 first.
-// It reads the whole namespace: it is meant for a pod's. Link-local and multicast prefixes of IPv6 are
+// The kernel picks those of the interface, and with tables those of each of these alone. Link-local and multicast prefixes of IPv6 are
 // left out, since the kernel makes them for every interface by itself.
-func (n *Namespace) Routes(dev *Link) (routes []*Route, err error) {
+func (n *Namespace) Routes(dev *Link, tables ...int) (routes []*Route, err error) {
 	index, err := dev.Index()
 	if err != nil {
 		return nil, err
 	}
+	if len(tables) == 0 {
+		tables = []int{unix.RT_TABLE_UNSPEC}
+	}
 	for _, f := range []family{v4, v6} {
-		before := len(routes)
-		err := n.dump(unix.RTM_GETROUTE, f, func() { routes = routes[:before] }, func(m []byte) error {
-			d, err := parseRoute(m)
-			if err == nil && f == v6 {
-				d = d.share(index)
+		for _, table := range tables {
+			if routes, err = n.routes(f, dev, index, table, routes); err != nil {
+				return nil, err
 			}
-			if err == nil && d.plain() && d.leavesBy(index) {
-				routes = append(routes, &Route{
-					Table: n.Table(d.table), Dst: d.dst, Via: d.via, Dev: dev, Src: d.src, Metric: d.metric, like: d,
-				})
-			}
-			return err
-		}, rtmsg(f, 0))
-		if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
-			continue
 		}
-		if err != nil {
-			return nil, fmt.Errorf("list routes: %w", err)
+	}
+	return routes, nil
+}
+
+// routes appends those of one family, and of one table unless that is RT_TABLE_UNSPEC.
+func (n *Namespace) routes(f family, dev *Link, index, table int, routes []*Route) ([]*Route, error) {
+	parts := []nl.NetlinkRequestData{rtmsg(f, table), attr32(unix.RTA_OIF, uint32(index))}
+	if table != unix.RT_TABLE_UNSPEC {
+		parts = append(parts, attr32(unix.RTA_TABLE, uint32(table)))
+	}
+	before := len(routes)
+	err := n.dump(unix.RTM_GETROUTE, f, func() { routes = routes[:before] }, func(m []byte) error {
+		d, err := parseRoute(m)
+		if err == nil && f == v6 {
+			d = d.share(index)
 		}
+		if err == nil && d.plain() && d.leavesBy(index) && (table == unix.RT_TABLE_UNSPEC || table == d.table) {
+			routes = append(routes, &Route{
+				Table: n.Table(d.table), Dst: d.dst, Via: d.via, Dev: dev, Src: d.src, Metric: d.metric, like: d,
+			})
+		}
+		return err
+	}, parts...)
+	switch {
+	case errors.Is(err, unix.ENODEV):
+		return nil, fmt.Errorf("interface %s: %w", dev.Name, ErrNoLink)
+	case errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOENT): // without IPv6, or without the table
+		return routes[:before], nil
+	case err != nil:
+		return nil, fmt.Errorf("list routes: %w", err)
 	}
 	return routes, nil
 }

@@ -35,7 +35,8 @@ type Namespace struct {
 	self netns.NsHandle // the process's own namespace, to return to; shared, not owned
 	conn *conn
 
-	sysctls map[string]int // directories below /proc/sys that openSysctl has looked up
+	kept    map[family][]rule // see KeepRules
+	sysctls map[string]int    // directories below /proc/sys that openSysctl has looked up
 }
 
 // Self opens the network namespace of the calling process: the node's, for a CNI plugin.

@@ -170,8 +170,23 @@ type rule struct {
 	noDefault         bool
 }
 
+// KeepRules has the namespace list its rules once for all questions that follow, until it changes one: whoever is root in a pod may
+// have put in thousands. It is for one verb of a plugin, which is over in a moment.
+func (n *Namespace) KeepRules() { n.kept = map[family][]rule{} }
+
 // rules lists the rules of one family.
-func (n *Namespace) rules(f family) (rules []rule, err error) {
+func (n *Namespace) rules(f family) ([]rule, error) {
+	if rules, ok := n.kept[f]; ok {
+		return rules, nil
+	}
+	rules, err := n.listRules(f)
+	if err == nil && n.kept != nil {
+		n.kept[f] = rules
+	}
+	return rules, err
+}
+
+func (n *Namespace) listRules(f family) (rules []rule, err error) {
 	err = n.dump(unix.RTM_GETRULE, f, func() { rules = nil }, func(m []byte) error {
 		r, err := parseRule(m)
 		rules = append(rules, r)
