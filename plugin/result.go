@@ -92,6 +92,35 @@ func (r *Request) PodAddresses() (addrs []netip.Prefix) {
 	return addrs
 }
 
+// Given are those of some addresses of the pod's interface that the result gives to it, in the same order. What the pod has given
+// itself, or a router advertisement has brought, is the pod's own affair: the node believes the result alone.
+func (r *Request) Given(has []routing.Address) []routing.Address {
+	given := r.PodAddresses()
+	return slices.DeleteFunc(slices.Clone(has), func(a routing.Address) bool {
+		return !slices.ContainsFunc(given, func(g netip.Prefix) bool { return g.Addr() == a.Prefix.Addr() })
+	})
+}
+
+// OnLink are the destinations that the result has on the link of the pod's interface in one family: the prefixes of its
+// addresses, and routes without a gateway where the IPAM plugin names none.
+func (r *Request) OnLink(v6 bool) (dsts []netip.Prefix) {
+	add := func(p netip.Prefix) {
+		if p.IsValid() && p.Addr().Is6() == v6 && p.Bits() > 0 && !slices.Contains(dsts, p.Masked()) {
+			dsts = append(dsts, p.Masked())
+		}
+	}
+	for _, addr := range r.PodAddresses() {
+		add(addr)
+	}
+	for _, route := range r.Result.Routes {
+		if dst, ok := netip.AddrFromSlice(route.Dst.IP); ok && len(route.GW) == 0 && !r.Gateway(v6).IsValid() {
+			ones, _ := route.Dst.Mask.Size()
+			add(netip.PrefixFrom(dst.Unmap(), ones))
+		}
+	}
+	return dsts
+}
+
 // podIPs are the addresses that the result gives to the pod's interface, or to no interface by name.
 func (r *Request) podIPs() []*types100.IPConfig {
 	return slices.DeleteFunc(slices.Clone(r.Result.IPs), func(ip *types100.IPConfig) bool {

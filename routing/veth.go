@@ -131,7 +131,9 @@ func (v *Veth) compare(host *LinkAttrs) error {
 	if err != nil {
 		return err
 	}
-	if peer.Kind != "veth" || peer.Peer != host.Index || host.Peer != peer.Index {
+	if pair, err := Pair(host, v.Host.NS, peer, v.Peer.NS); err != nil {
+		return err
+	} else if !pair {
 		return fmt.Errorf("interface %s in %s is not the peer of %s: %w", peer.Name, v.Peer.NS, host.Name, ErrForeign)
 	}
 	var errs []error

@@ -33,7 +33,8 @@ const MarkReply = 0x1000
 type Family struct {
 	V6     bool
 	Nodes  []netip.Addr     // addresses of the node; the first is the pod's next hop
-	Pods   []netip.Addr     // addresses of the pod's interface; the first is the source of its routes
+	Pods   []netip.Addr     // addresses of the pod's interface, those of Given first; the first is the source of its routes
+	Given  []netip.Addr     // those that the result gives to the interface: the node has ways to no others
 	Hijack []netip.Prefix   // what is behind the node
 	Rivals []*routing.Route // of the pod's interface in the main table, which would be before a hijack
 	Routes []*routing.Route // of the pod's interface, as its own table is to hold them
@@ -49,7 +50,13 @@ type Family struct {
 	Static  bool         // routes say proto static, by which they are told from that plugin's
 }
 
-// HasNode tells whether the node has the family. Else there are no ways by the node: the interface's own routes move as ever.
+// Of is what the wire's interface has of one family.
+func Of(v6 bool, w *Wire) Family {
+	return Family{V6: v6, Pods: OfFamily(v6, w.Addrs), Given: OfFamily(v6, w.Given)}
+}
+
+// HasNode tells whether there are ways by the node: it has the family, and knows an address of the pod's interface in it. Else
+// the interface's own routes move as ever.
 func (f *Family) HasNode() bool { return len(f.Nodes) > 0 }
 
 // Served are those of some families that the node has.
@@ -67,7 +74,11 @@ func (f *Family) Node() (node netip.Addr) {
 
 // TellMissing has the log of an ADD tell what its interface does without, where the node does not have the family.
 func (f *Family) TellMissing(r *plugin.Request) {
-	if !f.HasNode() && r.Verb == "ADD" {
+	switch {
+	case f.HasNode() || r.Verb != "ADD":
+	case len(f.Given) == 0:
+		r.Warn(fmt.Sprintf("prevResult.ips gives %s no IPv%d address: it gets no way by the node in IPv%[2]d, not to it, the overlay or Services", r.IfName, map[bool]int{false: 4, true: 6}[f.V6]))
+	default:
 		r.Warn(fmt.Sprintf("the node has no IPv%d address: %s gets no way by the node in IPv%[1]d, not to it, the overlay or Services", map[bool]int{false: 4, true: 6}[f.V6], r.IfName))
 	}
 }

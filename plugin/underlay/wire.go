@@ -26,7 +26,8 @@ func Decode(r *plugin.Request, decode func([]byte) (*conflist.Underlay, error)) 
 // A Wire is the pod's interface that the plugin before has made.
 type Wire struct {
 	Link  *routing.Link
-	Addrs []routing.Address // usable, best first
+	Addrs []routing.Address // usable: those of Given, then others, which are the pod's own affair; each best first
+	Given []routing.Address // those that the result gives to the interface: what the node knows of it
 	MAC   *routing.LinkMAC  // nil: as it is
 }
 
@@ -43,11 +44,15 @@ func LookAtWire(r *plugin.Request, config *conflist.Underlay) (*Wire, error) {
 		if err != nil {
 			return nil, fmt.Errorf("look at the pod: %w", err)
 		}
-		if err := lookForConflict(r.Node, link, addrs, acd.Options{Interval: c.Interval, Retries: c.Retries}); err != nil {
+		if err := lookForConflict(r.Node, link, r.Given(addrs), acd.Options{Interval: c.Interval, Retries: c.Retries}); err != nil {
 			return nil, err
 		}
 	}
-	all, err := plugin.Settled(list)
+	var all []routing.Address
+	given, err := plugin.Settled(func() (given []routing.Address, err error) {
+		all, err = list()
+		return r.Given(all), err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("look at the pod: %w", err)
 	}
@@ -56,8 +61,15 @@ func LookAtWire(r *plugin.Request, config *conflist.Underlay) (*Wire, error) {
 			return nil, err
 		}
 	}
-	if w.Addrs, err = plugin.Sound(r.Node, link, all); err != nil {
+	if w.Given, err = plugin.Sound(r.Node, link, given); err != nil {
 		return nil, err
+	}
+	w.Addrs = slices.Clone(w.Given)
+	for _, a := range routing.Usable(all) {
+		// What the pod has given itself since is no difference from what an ADD has made.
+		if r.Verb != "CHECK" && !slices.Contains(w.Given, a) {
+			w.Addrs = append(w.Addrs, a)
+		}
 	}
 	return w, w.lookAtMAC(config)
 }
@@ -88,10 +100,10 @@ func lookForConflict(node *routing.Namespace, link *routing.Link, addrs []routin
 // interface plugin for wins.
 func (w *Wire) lookAtMAC(config *conflist.Underlay) error {
 	prefix, given := config.MACPrefix.Octets()
-	if !given || config.MAC != "" || len(w.Addrs) == 0 {
+	if !given || config.MAC != "" || len(w.Given) == 0 {
 		return nil
 	}
-	mac, err := acd.MAC(prefix, w.Addrs)
+	mac, err := acd.MAC(prefix, w.Given)
 	if err != nil {
 		return plugin.Errorf(plugin.CodeLink, "mac_prefix: %w", err)
 	}
@@ -110,7 +122,7 @@ func (w *Wire) lookAtMAC(config *conflist.Underlay) error {
 func (w *Wire) Address(p *plugin.Plan) {
 	if w.MAC != nil {
 		p.Add(w.MAC)
-		p.Then(func() error { return acd.Announce(w.Link, w.Addrs) })
+		p.Then(func() error { return acd.Announce(w.Link, w.Given) })
 	}
 }
 

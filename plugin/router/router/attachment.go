@@ -38,6 +38,7 @@ type attachment struct {
 	families []*family // those that the new interface has
 	moved    []*moved  // interfaces whose routes move
 	rpFilter underlay.RPFilter
+	checks   bool // for CHECK
 }
 
 // A family is what the plan needs in IPv4 or in IPv6: the new interface's, and the overlay's, by which the node is.
@@ -64,7 +65,7 @@ func look(r *plugin.Request) (*attachment, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &attachment{Attachment: r.Attachment, config: config, node: r.Node, pod: r.Pod, overlay: r.Pod.Link(config.OverlayInterface)}
+	a := &attachment{Attachment: r.Attachment, config: config, node: r.Node, pod: r.Pod, checks: r.Verb == "CHECK", overlay: r.Pod.Link(config.OverlayInterface)}
 	if a.wire, err = underlay.LookAtWire(r, config); err != nil || underlay.OnlyMAC(config) {
 		return a, err
 	}
@@ -104,7 +105,7 @@ func (a *attachment) lookAtOverlay(*plugin.Request) error {
 			a.stale = slices.DeleteFunc(podNames(l), func(name string) bool { return name == podName(hostName(a.Attachment)) })
 			continue
 		}
-		is, err := backed(a.node, links, l)
+		is, err := backed(a.node, a.pod, links, l)
 		if err != nil {
 			return fmt.Errorf("look at the node: %w", err)
 		}
@@ -112,7 +113,7 @@ func (a *attachment) lookAtOverlay(*plugin.Request) error {
 			a.others = append(a.others, l.Name)
 		}
 	}
-	host, err := otherEnd(a.node, end)
+	host, err := otherEnd(a.node, a.pod, end)
 	if err == nil && host != nil {
 		err = a.lookAtPeer(host)
 	}
@@ -143,15 +144,21 @@ func (a *attachment) lookAtPeer(host *routing.LinkAttrs) error {
 }
 
 // otherEnd is that of a pod's veth on the node, nil if it has none there.
-func otherEnd(node *routing.Namespace, l *routing.LinkAttrs) (*routing.LinkAttrs, error) {
+func otherEnd(node, pod *routing.Namespace, l *routing.LinkAttrs) (*routing.LinkAttrs, error) {
 	if l.Kind != "veth" || l.Peer == 0 {
 		return nil, nil
 	}
 	host, err := node.LinkAt(l.Peer)
-	if errors.Is(err, routing.ErrNoLink) || err == nil && (host.Kind != "veth" || host.Peer != l.Index) {
+	if errors.Is(err, routing.ErrNoLink) {
 		return nil, nil
 	}
-	return host, err
+	if err != nil {
+		return nil, err
+	}
+	if pair, err := routing.Pair(host, node, l, pod); !pair || err != nil {
+		return nil, err
+	}
+	return host, nil
 }
 
 // lookAtNode reads the node's addresses, and sorts those of both sides by family. One that the node does not have stays, for
@@ -166,10 +173,15 @@ func (a *attachment) lookAtNode(r *plugin.Request) error {
 		return fmt.Errorf("look at the pod: %w", err)
 	}
 	for _, v6 := range []bool{false, true} {
-		f := &family{Family: underlay.Family{V6: v6, Pods: underlay.OfFamily(v6, a.wire.Addrs)}}
+		f := &family{Family: underlay.Of(v6, a.wire)}
 		f.overlay = underlay.Family{V6: v6, Pods: underlay.OfFamily(v6, overlay), There: len(a.others) > 0, Static: true}
 		if len(f.Pods) == 0 {
 			continue
+		}
+		if a.peer != nil {
+			if err := r.Free(a.peer, f.Given); err != nil {
+				return err
+			}
 		}
 		if err := a.lookAtNodes(f, all); err != nil {
 			return fmt.Errorf("look at the node: %w", err)
@@ -232,6 +244,9 @@ func looksUp(r routing.ListedRule, table int) bool {
 // interfaces: the address that the node sends from towards the overlay's. The address that it sends from towards the
 // new interface is among them, too.
 func (a *attachment) lookAtNodes(f *family, all []netip.Addr) error {
+	if len(f.Given) == 0 {
+		return nil
+	}
 	source, err := underlay.SourceTo(a.node, f.Source())
 	if err != nil {
 		return err

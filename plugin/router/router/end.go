@@ -91,7 +91,7 @@ func (e *end) lookAtOthers() error {
 		if !attached(l) || l.Name == e.IfName || e.over[l.Name] {
 			continue
 		}
-		if is, err := backed(e.Node, e.links, l); err != nil {
+		if is, err := backed(e.Node, e.Pod, e.links, l); err != nil {
 			return err
 		} else if is || !overlaid {
 			e.others = append(e.others, l.Name)
@@ -119,7 +119,7 @@ func (e *end) answersByPair() (bool, error) {
 		by = e.links
 	}
 	for _, l := range by {
-		if host, err := otherEnd(e.Node, l); err != nil || host != nil && slices.ContainsFunc(host.AltNames, underlay.IsUse) {
+		if host, err := otherEnd(e.Node, e.Pod, l); err != nil || host != nil && slices.ContainsFunc(host.AltNames, underlay.IsUse) {
 			return err == nil, err
 		}
 	}
@@ -284,7 +284,7 @@ func (e *end) wrote(n *routing.Neigh, routed bool) (bool, error) {
 	if !n.Addr.IsValid() || e.paired || e.config != nil && !e.config.HostRoute {
 		return false, nil
 	}
-	host, err := otherEnd(e.Node, e.link(n.Dev.Name))
+	host, err := otherEnd(e.Node, e.Pod, e.link(n.Dev.Name))
 	if err != nil || host == nil {
 		return false, err
 	}

@@ -36,7 +36,7 @@ func Facts(r *plugin.Request) (*plugin.Facts, error) {
 		if a.peer == nil || !f.HasNode() {
 			continue
 		}
-		for _, addr := range f.Pods {
+		for _, addr := range f.Given {
 			facts.Names = append(facts.Names, routeName(a.Attachment, a.config.HostRuleTable, addr))
 		}
 		facts.Walks = append(facts.Walks, plugin.Walk{Name: "a packet to the pod", V6: f.V6, Prefs: []int{prefHost}, Same: a.same})
@@ -62,7 +62,7 @@ func (a *attachment) byOverlay(f *family, behind netip.Addr) []plugin.Way {
 		{Name: "answers to what came in by the overlay", NS: a.pod, Query: routing.Query{To: outside, From: f.Source(), Mark: underlay.MarkReply}, Dev: eth},
 	}
 	if a.peer != nil {
-		for _, addr := range f.Pods {
+		for _, addr := range f.Given {
 			ways = append(ways, plugin.Way{Name: "node to pod", NS: a.node, Query: routing.Query{To: addr}, Dev: a.peer.Name})
 		}
 	}

@@ -55,10 +55,21 @@ func (a *attachment) party(link *routing.Link, routes []*routing.Route, rules []
 	if p.addrs, err = a.pod.UsableAddresses(link); err != nil {
 		return nil, err
 	}
-	for _, rule := range rules {
-		if slices.ContainsFunc(p.addrs, func(addr routing.Address) bool { return addr.Prefix.Addr() == rule.From.Addr() }) {
-			p.ruled[rule.V6] = true
+	hasRule := func(addr routing.Address) bool {
+		return slices.ContainsFunc(rules, func(rule *routing.Rule) bool { return addr.Prefix.Addr() == rule.From.Addr() })
+	}
+	for _, addr := range p.addrs {
+		if v6 := addr.Prefix.Addr().Is6(); hasRule(addr) {
+			p.ruled[v6] = true
 		}
+	}
+	if a.checks { // what the pod has given itself since is no difference
+		p.addrs = slices.DeleteFunc(p.addrs, func(addr routing.Address) bool {
+			if link == a.wire.Link {
+				return !slices.Contains(a.wire.Given, addr)
+			}
+			return p.ruled[addr.Prefix.Addr().Is6()] && !hasRule(addr)
+		})
 	}
 	return p, nil
 }

@@ -20,7 +20,7 @@ import (
 const (
 	ofAttachment = "router."     // router.16bc4837.5d0f2e6d.net1
 	inPod        = "router.pod." // router.pod.16bc4837.5d0f2e6d.net1
-	ofRoute      = "route."      // route.16bc4837.5d0f2e6d.500.10.10.30.53
+	ofRoute      = plugin.OfRoute
 )
 
 // group is how a network is named in a further name.
@@ -55,7 +55,7 @@ func attached(l *routing.LinkAttrs) bool { return len(podNames(l)) > 0 }
 
 // backed reports whether an interface that says it is attached is so in this pod: a VF may have its name from an earlier one. The
 // overlay's interface has the attachment's other name, at its end on the node or, without host_route, in the pod.
-func backed(node *routing.Namespace, links []*routing.LinkAttrs, l *routing.LinkAttrs) (bool, error) {
+func backed(node, pod *routing.Namespace, links []*routing.LinkAttrs, l *routing.LinkAttrs) (bool, error) {
 	for _, name := range podNames(l) {
 		if named(links, hostNameOf(name)) != nil {
 			return true, nil
@@ -67,10 +67,10 @@ func backed(node *routing.Namespace, links []*routing.LinkAttrs, l *routing.Link
 		if err != nil {
 			return false, err
 		}
-		if slices.ContainsFunc(links, func(l *routing.LinkAttrs) bool {
-			return l.Kind == "veth" && l.Peer == peer.Index && peer.Peer == l.Index
-		}) {
-			return true, nil
+		for _, l := range links {
+			if pair, err := routing.Pair(peer, node, l, pod); pair || err != nil {
+				return pair, err
+			}
 		}
 	}
 	return false, nil

@@ -59,7 +59,7 @@ func (a *attachment) names(p *plugin.Plan) {
 	}
 	p.Add(&routing.AltName{Link: a.peer, Name: hostName(a.Attachment)})
 	for _, f := range a.served() {
-		for _, addr := range f.Pods {
+		for _, addr := range f.Given {
 			p.Add(&routing.AltName{Link: a.peer, Name: routeName(a.Attachment, a.config.HostRuleTable, addr)})
 		}
 	}
@@ -82,7 +82,7 @@ func (a *attachment) addChainedIPRoute(p *plugin.Plan) {
 		return
 	}
 	for _, f := range a.served() {
-		for _, addr := range f.Pods {
+		for _, addr := range f.Given {
 			route := hostRoute(a.node, a.config.HostRuleTable, addr, a.peer)
 			route.Src = f.source
 			p.Add(route)
@@ -117,7 +117,7 @@ func (a *attachment) setupNeighborhood(p *plugin.Plan) {
 	}
 	for _, f := range a.served() {
 		f.overlay.Neighbours(p, a.overlay, a.peerMAC, true)
-		for _, addr := range f.Pods {
+		for _, addr := range f.Given {
 			p.Add(&routing.Neigh{Addr: addr, Dev: a.peer, MAC: a.overlayMAC})
 		}
 	}

@@ -48,6 +48,8 @@ type family struct {
 	services  []netip.Prefix // serviceCidr
 	source    netip.Addr     // of routes in the pod; not valid where the kernel's choice is right
 	gateway   bool           // the pod has an underlay gateway
+	routed    bool           // the result gives it one
+	onLink    []netip.Prefix // of the pod's interface, as the result says
 	l3s       bool           // the pod's interface is an ipvlan in mode l3s
 
 	routes   []*routing.Route // of the pod's interface, as the underlay table is to hold them
@@ -65,22 +67,17 @@ func (f *family) metric() int {
 }
 
 // returned are the destinations of Service packets that the node returns to the pod: all of them where
-// the pod has a gateway, else those on the pod's own link. An ipvlan in mode l3s delivers what it receives
+// the result gives the pod a gateway, else those on the pod's own link. An ipvlan in mode l3s delivers what it receives
 // to the pod's sockets, past the pod's netfilter, which could not translate the answers: then there are
 // none, and the node sends such packets out itself.
-func (f *family) returned() (dsts []netip.Prefix) {
+func (f *family) returned() []netip.Prefix {
 	if f.l3s {
 		return nil
 	}
-	if f.gateway {
+	if f.routed {
 		return []netip.Prefix{routing.All(f.v6)}
 	}
-	for _, r := range f.routes {
-		if !r.Via.IsValid() && !r.IsDefault() {
-			dsts = append(dsts, r.Dst)
-		}
-	}
-	return dsts
+	return f.onLink
 }
 
 func (a *attachment) family(v6 bool) *family {
@@ -150,8 +147,14 @@ func (a *attachment) lookAtVeth(*plugin.Request) error {
 	if err != nil {
 		return err
 	}
-	if host, err := a.hostEnd.Attrs(); err == nil && host.Index == end.Peer {
-		return nil
+	host, err := a.hostEnd.Attrs()
+	if err != nil && !errors.Is(err, routing.ErrNoLink) {
+		return err
+	}
+	if err == nil {
+		if pair, err := routing.Pair(host, a.node, end, a.pod); pair || err != nil {
+			return err
+		}
 	}
 	return plugin.Errorf(plugin.CodeVeth, "containerInterface: %s: the pod has an interface of that name (index %d, address %s) that is not ours; accepted: a free name",
 		a.podEnd.Name, end.Index, end.MAC)
@@ -219,12 +222,19 @@ func (a *attachment) lookAtPod(r *plugin.Request) error {
 		return fmt.Errorf("look at the pod: %w", err)
 	}
 	others := slices.DeleteFunc(slices.Clone(addrs), func(addr routing.Address) bool { return addr.Link == eth.Index })
-	addrs = slices.DeleteFunc(addrs, func(addr routing.Address) bool { return addr.Link != eth.Index })
+	addrs = r.Given(slices.DeleteFunc(addrs, func(addr routing.Address) bool { return addr.Link != eth.Index }))
 	if a.podAddrs, err = plugin.Sound(a.node, a.eth, addrs); err != nil {
 		return err
 	}
+	var ips []netip.Addr
+	for _, addr := range a.podAddrs {
+		ips = append(ips, addr.Prefix.Addr())
+	}
+	if err := r.Free(a.hostEnd, ips); err != nil {
+		return err
+	}
 	if r.Verb == "CHECK" {
-		if a.podAddrs, err = a.lost(permanent(a.podAddrs), r.PodAddresses()); err != nil {
+		if a.podAddrs, err = a.lost(a.podAddrs, r.PodAddresses()); err != nil {
 			return err
 		}
 		others = nil // they may have come since: a later plugin's, or net1's, is no reason for a source
@@ -243,6 +253,7 @@ func (a *attachment) lookAtPod(r *plugin.Request) error {
 		f.l3s = eth.L3S
 		if len(f.podAddrs) > 0 && len(f.nodeAddrs) > 0 {
 			a.sortRoutes(f, routes, r.Gateway(v6))
+			f.routed, f.onLink = r.Gateway(v6).IsValid() || r.Default(v6).IsValid(), r.OnLink(v6)
 			a.families = append(a.families, f)
 		}
 	}
@@ -278,15 +289,6 @@ func (a *attachment) lost(has []routing.Address, was []netip.Prefix) ([]routing.
 		}
 	}
 	return has, nil
-}
-
-// permanent leaves out the dynamic addresses of the families that have others.
-func permanent(addrs []routing.Address) []routing.Address {
-	return slices.DeleteFunc(slices.Clone(addrs), func(addr routing.Address) bool {
-		return addr.Dynamic() && slices.ContainsFunc(addrs, func(other routing.Address) bool {
-			return !other.Dynamic() && other.Prefix.Addr().Is6() == addr.Prefix.Addr().Is6()
-		})
-	})
 }
 
 // newFamily sorts the addresses of the node, of the pod's interface, and of others in the pod.

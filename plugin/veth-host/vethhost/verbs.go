@@ -87,12 +87,15 @@ func otherAttachment(pod *routing.Namespace, hostEnd *routing.Link) (string, err
 		if err != nil {
 			return "", fmt.Errorf("look at the pod: %w", err)
 		}
-		index, err := hostEnd.Index()
-		if err != nil && !errors.Is(err, routing.ErrNoLink) {
+		host, err := hostEnd.Attrs()
+		if errors.Is(err, routing.ErrNoLink) {
+			return name, nil
+		}
+		if err != nil {
 			return "", err
 		}
-		if index != end.Peer {
-			return name, nil
+		if pair, err := routing.Pair(host, hostEnd.NS, end, pod); err != nil || !pair {
+			return name, err
 		}
 	}
 	return "", nil

@@ -115,7 +115,10 @@ func (a *attachment) lookAtPair(r *plugin.Request) error {
 		return foreign
 	case err != nil:
 		return err
-	case host.Peer != end.Index || !made.ours(host):
+	}
+	if pair, err := routing.Pair(host, a.node, end, a.pod); err != nil {
+		return err
+	} else if !pair || !made.ours(host) {
 		return foreign
 	}
 	for _, u := range others(host, a.user) {
@@ -131,7 +134,7 @@ func (a *attachment) lookAtPair(r *plugin.Request) error {
 	}
 	if !a.first {
 		a.owner = routing.Owner{Alias: host.Alias, Group: host.Group, MAC: host.MAC}
-		a.hostEnd, a.hostMAC, a.podMAC, a.mtu = a.node.Link(host.Name), host.MAC, end.MAC, host.MTU
+		a.hostEnd, a.hostMAC, a.podMAC, a.mtu = a.node.Link(host.Name), host.MAC, podMAC(r.Attachment, host, end), host.MTU
 	}
 	return nil
 }
@@ -143,12 +146,17 @@ func (a *attachment) lookAtNode(r *plugin.Request) (err error) {
 		return fmt.Errorf("look at the node: %w", err)
 	}
 	for _, v6 := range []bool{false, true} {
-		f := &family{Family: underlay.Family{V6: v6, Pods: underlay.OfFamily(v6, a.wire.Addrs)}}
+		f := &family{Family: underlay.Of(v6, a.wire)}
 		if len(f.Pods) == 0 {
 			continue
 		}
-		if f.Nodes, err = underlay.NodesFor(a.node, a.nodeAddrs, f.Source()); err != nil {
-			return fmt.Errorf("look at the node: %w", err)
+		if err := r.Free(a.hostEnd, f.Given); err != nil {
+			return err
+		}
+		if len(f.Given) > 0 {
+			if f.Nodes, err = underlay.NodesFor(a.node, a.nodeAddrs, f.Source()); err != nil {
+				return fmt.Errorf("look at the node: %w", err)
+			}
 		}
 		f.TellMissing(r)
 		a.families = append(a.families, f)

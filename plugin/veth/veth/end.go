@@ -42,8 +42,12 @@ func (e *end) leavePod(p *plugin.Plan) error {
 	case errors.Is(err, routing.ErrNoLink):
 	case err != nil:
 		return fmt.Errorf("look at the pod: %w", err)
-	case end.Peer != e.host.Index:
-		return nil // the pod of another pair by now
+	default:
+		if pair, err := routing.Pair(e.host, e.Node, end, e.Pod); err != nil {
+			return fmt.Errorf("look at the pod: %w", err)
+		} else if !pair {
+			return nil // the pod of another pair by now
+		}
 	}
 	err = e.lookAtAddresses()
 	if err == nil {
@@ -90,11 +94,8 @@ func (e *end) leave(p *plugin.Plan) error {
 	if err != nil || len(e.others) == 0 {
 		return err // the pair takes its routes along
 	}
-	for _, addr := range e.mine {
-		p.Add(
-			&routing.NoRoute{Route: &routing.Route{Table: e.Node.Table(routing.MainTable), Dst: routing.Single(addr), Dev: e.hostEnd}},
-			&routing.NoNeigh{Neigh: &routing.Neigh{Addr: addr, Dev: e.hostEnd}},
-		)
+	if err := e.leaveNode(p); err != nil {
+		return err
 	}
 	routes, err := e.Pod.Routes(e.podEnd)
 	if errors.Is(err, routing.ErrNoLink) {
@@ -107,6 +108,24 @@ func (e *end) leave(p *plugin.Plan) error {
 		if err := e.leaveRoutes(p, v6, tables, routes); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// leaveNode takes away the node's ways to the attachment's addresses by a pair that stays: all that the node has by it, but for
+// those to the addresses of the pod's other interfaces. What the attachment's own interface has by now does not matter.
+func (e *end) leaveNode(p *plugin.Plan) error {
+	routes, err := e.Node.Routes(e.hostEnd, routing.MainTable)
+	if err != nil {
+		return err
+	}
+	for _, r := range routes {
+		addr := r.Dst.Addr()
+		theirs := slices.ContainsFunc(e.theirs, func(a address) bool { return a.Addr == addr && e.uses(a.by) })
+		if !r.Dst.IsSingleIP() || r.HasGateway() || theirs && !slices.Contains(e.mine, addr) {
+			continue
+		}
+		p.Add(&routing.NoRoute{Route: r}, &routing.NoNeigh{Neigh: &routing.Neigh{Addr: addr, Dev: e.hostEnd}})
 	}
 	return nil
 }

@@ -52,7 +52,7 @@ func (a *attachment) byNode(f *family, behind netip.Addr) []plugin.Way {
 		return nil
 	}
 	ways := []plugin.Way{{Name: "pod to node", NS: a.pod, Query: routing.Query{To: f.Node(), From: f.Source()}, Dev: podEnd}}
-	for _, addr := range f.Pods {
+	for _, addr := range f.Given {
 		ways = append(ways, plugin.Way{Name: "node to pod", NS: a.node, Query: routing.Query{To: addr}, Dev: a.hostEnd.Name})
 	}
 	if behind.IsValid() && (f.main || a.moves()) {

@@ -1,6 +1,7 @@
 package veth
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -34,6 +35,23 @@ func group(network string) uint32 { return plugin.Group("veth\x00" + network) }
 
 func (p pair) owner() routing.Owner {
 	return routing.Owner{Alias: p.alias, Group: p.group, MAC: p.hostMAC}
+}
+
+// podMAC is the hardware address that the pair's end in the pod was given, whatever it has now: out of the id of the container that
+// made the pair, this attachment's or the one in the alias. Where neither tells, since the runtime calls the pod's later
+// attachments by another id and an operator has written an alias of his own, it is the one that the end has: of a pod that lies
+// about it, nobody else's packets are lost.
+func podMAC(a plugin.Attachment, host, end *routing.LinkAttrs) net.HardwareAddr {
+	ids := []string{a.ContainerID}
+	if parts := strings.Split(host.Alias, "/"); len(parts) == 3 {
+		ids = append(ids, parts[1])
+	}
+	for _, id := range ids {
+		if p := pairOf(plugin.Attachment{ContainerID: id}); p.hostEnd == host.Name && bytes.Equal(p.hostMAC, host.MAC) {
+			return p.podMAC
+		}
+	}
+	return end.MAC
 }
 
 // isOwner reports whether an alias is one that an attachment has written, whole or cut to the kernel's length. Where it is

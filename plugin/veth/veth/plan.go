@@ -48,7 +48,7 @@ func (a *attachment) setupVeth(p *plugin.Plan) {
 func (a *attachment) setupNeighborhood(p *plugin.Plan) {
 	for _, f := range a.served() {
 		f.Neighbours(p, a.podEnd, a.hostMAC, !a.first)
-		for _, addr := range f.Pods {
+		for _, addr := range f.Given {
 			p.Add(&routing.Neigh{Addr: addr, Dev: a.hostEnd, MAC: a.podMAC})
 		}
 	}
@@ -58,7 +58,7 @@ func (a *attachment) setupNeighborhood(p *plugin.Plan) {
 // of an earlier pod with the same address is replaced.
 func (a *attachment) setupRoutes(p *plugin.Plan) {
 	for _, f := range a.served() {
-		for _, addr := range f.Pods {
+		for _, addr := range f.Given {
 			p.Add(&routing.Route{Table: a.node.Table(routing.MainTable), Dst: routing.Single(addr), Dev: a.hostEnd, Src: f.Node()})
 		}
 		if f.main {
