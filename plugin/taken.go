@@ -96,6 +96,9 @@ func inhabited(node *routing.Namespace, id int) (bool, error) {
 		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) {
 			continue // it has ended
 		}
+		if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
+			continue // of somebody with more rights than the node's root: no pod's (ptrace(2), access mode checking)
+		}
 		if err != nil {
 			return false, &os.PathError{Op: "open", Path: path, Err: err}
 		}

@@ -163,8 +163,8 @@ func (s *Subject) Lesson08FirstInterfaceOfResult(t *testing.T) {
 	nettest.Same(t, "ips", []string{n.Addr4 + "/24 2", n.Addr6 + "/64 2", "192.0.2.1/32 2"}, ips)
 }
 
-// Lesson09And16Versions is lessons 9 and 16: the kernel's state is the same for every version, with a prevResult without ips, and without
-// interfaces in 0.1.0 and 0.2.0.
+// Lesson09And16Versions is lessons 9 and 16: the kernel's state is the same for every version, and without interfaces in 0.1.0 and 0.2.0;
+// with a prevResult without ips nothing fails, and nothing is made on the node for the addresses that the interface has.
 func (s *Subject) Lesson09And16Versions(t *testing.T) {
 	t.Helper()
 	var want []string
@@ -173,10 +173,9 @@ func (s *Subject) Lesson09And16Versions(t *testing.T) {
 			n := s.First(Dual)
 			w := s.New(t, Dual, "", n)
 			prev := n.PrevResult(w.Pod, version)
-			delete(prev, "ips")
 			delete(prev, "routes")
 			if version < "0.3.0" {
-				prev = map[string]any{"cniVersion": version, "ip4": map[string]any{"ip": n.Addr4 + "/24"}}
+				prev = map[string]any{"cniVersion": version, "ip4": map[string]any{"ip": n.Addr4 + "/24"}, "ip6": map[string]any{"ip": n.Addr6 + "/64"}}
 			}
 			w.Add(t, n, "cniVersion", version, "prevResult", prev)
 			state := w.sorted(t)
@@ -186,6 +185,14 @@ func (s *Subject) Lesson09And16Versions(t *testing.T) {
 			nettest.Same(t, "the kernel", want, state)
 			if version > "0.4" {
 				w.Check(t, n, "cniVersion", version, "prevResult", prev)
+				delete(prev, "ips")
+				w.Check(t, n, "cniVersion", version, "prevResult", prev)
+			}
+			delete(prev, "ips")
+			bare := s.New(t, Dual, "", n)
+			bare.Add(t, n, "cniVersion", version, "prevResult", prev)
+			if out := bare.Sh(t, "ip route show table all; ip -6 route show table all; ip neigh show nud permanent"); version >= "0.3.0" && (strings.Contains(out, n.Addr4) || strings.Contains(out, n.Addr6)) {
+				t.Errorf("the node believes in what the pod says:\n%s", out)
 			}
 		})
 	}

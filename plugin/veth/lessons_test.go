@@ -134,13 +134,13 @@ func TestLesson10OtherName(t *testing.T) {
 
 func TestLesson11NoIPv6Default(t *testing.T) { subject.Lesson11NoIPv6Default(t, "") }
 
-// TestLesson12SLAAC: an address that prevResult does not list is served too.
+// TestLesson12SLAAC: with an address that prevResult does not list nothing fails, and nothing is made for it on the node.
 func TestLesson12SLAAC(t *testing.T) {
 	n := Eth0(Only4)
 	w := subject.New(t, Dual, "pod ip addr add fd20::abcd/64 dev eth0 nodad valid_lft 1000 preferred_lft 1000", n)
 	w.Add(t, n)
 	w.Check(t, n)
-	if out := w.Sh(t, "ip -6 route get fd20::abcd; pod ip -6 route get fd20::152"); strings.Count(out, "veth") != 2 {
+	if out := w.Sh(t, "ip -6 route get fd20::abcd; pod ip -6 route get fd20::152"); strings.Contains(out, "veth") {
 		t.Error(out)
 	}
 }
