@@ -9,9 +9,10 @@ import (
 	"unicode/utf8"
 )
 
-// ValidInterfaceName says whether the kernel accepts name for an interface (dev_valid_name), and refuses three
+// ValidInterfaceName says whether the kernel accepts name for an interface (dev_valid_name), and refuses
 // things more that the kernel takes and an operator does not mean: control characters, "%" (the kernel makes
-// veth0 of veth%d), and "all" and "default", which stand for every interface in /proc/sys/net.
+// veth0 of veth%d), "all" and "default", which stand for every interface in /proc/sys/net, "*" and "+", which do so in
+// rules of nft(8) and iptables(8), and what would be quoted, an option or a negation in a line of theirs.
 // The error says what is wrong and does not repeat the name.
 func ValidInterfaceName(name string) error {
 	switch {
@@ -25,6 +26,12 @@ func ValidInterfaceName(name string) error {
 		return errors.New("reserved: it stands for every interface in sysctls")
 	case strings.ContainsAny(name, "/:%"):
 		return errors.New("contains /, : or %")
+	case strings.ContainsAny(name, "*+"):
+		return errors.New("contains * or +, which stand for other interfaces in nft and iptables")
+	case strings.ContainsAny(name, "\"'`\\$"):
+		return errors.New("contains a quote, \\ or $")
+	case name[0] == '-' || name[0] == '!':
+		return errors.New("begins with - or !, as no name does in a command")
 	}
 	for _, b := range []byte(name) {
 		// The kernel looks at bytes, and its isspace knows the no-break space of Latin-1: "à" in UTF-8 is refused.
@@ -52,7 +59,7 @@ func (n *interfaceName) UnmarshalJSON(raw []byte) error {
 }
 
 func (*interfaceName) accepted() string {
-	return `the name of an interface, 1 to 15 bytes without white space, "/", ":" and "%"`
+	return `the name of an interface, 1 to 15 bytes without white space, quotes and any of /:%*+\$`
 }
 
 // networkName is the name of a network as the CNI specification wants it.

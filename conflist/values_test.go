@@ -15,6 +15,7 @@ func TestValidInterfaceName(t *testing.T) {
 	}
 	for _, name := range []string{
 		"", ".", "..", "all", "default", "1234567890123456", "a/b", "a:b", "a b", "a\tb", "a\nb", "a\x00b", "a\x7f", "a\xa0", "à", "eth%d",
+		"eth*", "eth+", "e+h", "*", `e"0`, "e'0", "e`0", `e\0`, "e$0", "-eth0", "!eth0",
 	} {
 		if err := ValidInterfaceName(name); err == nil {
 			t.Errorf("%q: accepted", name)

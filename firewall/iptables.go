@@ -7,8 +7,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"underlay-cni/lockfile"
 )
 
 // The iptables backend: chains of its own, each jumped to once. A process costs 1 to 2 ms, whatever it does: so one
@@ -138,7 +141,7 @@ func (s *ruleset) wrote() bool {
 // that find the same at the same moment one succeeds, and the others find it done. iptables-nft is not as exclusive as
 // that: when somebody else writes at the same moment it begins again, takes a chain that is there by then for its own,
 // and adds the rules a second time. Hence a lock, of those who have found something to be written for all pods; the rules in
-// a pod are written by one process at a time, which has that very lock there already, see package plugin.
+// a pod are written by one process at a time, which has the lock of the pod, see package plugin.
 func (h *half) apply(there, shared bool) error {
 	if there {
 		if same, err := h.look(); err != nil || same {
@@ -190,26 +193,22 @@ func (h *half) apply(there, shared bool) error {
 	return fmt.Errorf("%s: chains of %s: %w", h.tool, h.owner, ErrChanging)
 }
 
-// lock is held by one process at a time that writes what pods share, on the node. It is on the namespace itself, so that
-// there is no file, and goes with the process.
+// sharedPatience is how long a process waits for another one that writes what pods share. The first of many pods that start at
+// the same time writes, and each of the others only looks.
+const sharedPatience = 10 * time.Second
+
+// lock is held by one process at a time that writes what pods share, on the node. Where another one has it for too long, the
+// error is ErrBusy.
 func lock(ns Namespace) (unlock func(), err error) {
-	var fd int
-	err = ns.Do(func() (err error) {
-		fd, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("open /proc/thread-self/ns/net: %w", err)
+	var stat unix.Stat_t
+	if err := ns.Do(func() error { return unix.Stat("/proc/thread-self/ns/net", &stat) }); err != nil {
+		return nil, fmt.Errorf("look at /proc/thread-self/ns/net: %w", err)
 	}
-	for {
-		switch err := unix.Flock(fd, unix.LOCK_EX); {
-		case err == nil:
-			return func() { _ = unix.Close(fd) }, nil
-		case !errors.Is(err, unix.EINTR):
-			_ = unix.Close(fd)
-			return nil, fmt.Errorf("lock the network namespace: %w", err)
-		}
+	unlock, err = lockfile.Take(lockfile.Firewall, stat.Ino, sharedPatience)
+	if errors.Is(err, lockfile.ErrHeld) {
+		return nil, fmt.Errorf("the lock in %s: %w", lockfile.Path, ErrBusy)
 	}
+	return unlock, err
 }
 
 // differs tells whether there is anything of which this process would not have written.

@@ -9,18 +9,20 @@ import (
 	"golang.org/x/sys/unix"
 
 	"underlay-cni/integration/nettest"
+	"underlay-cni/lockfile"
 )
 
-// hold takes the lock of a network namespace as another process does: by a descriptor of its own.
+// hold takes the lock of a network namespace as another process does: by an open file of its own.
 func hold(t *testing.T, path string) (release func()) {
 	t.Helper()
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	var stat unix.Stat_t
+	nettest.Must(t, unix.Stat(path, &stat))
+	release, err := lockfile.Take(lockfile.Pod, stat.Ino, time.Second)
 	nettest.Must(t, err)
-	nettest.Must(t, unix.Flock(fd, unix.LOCK_EX))
-	return func() { _ = unix.Close(fd) }
+	return release
 }
 
-// TestLock: while somebody has the pod, ADD and DEL wait, and then ask to be called again; what changes nothing in the pod does
+// TestLock: while somebody has the pod, ADD and DEL wait; then ADD asks to be called again, and DEL goes on. What changes nothing in the pod does
 // not wait, and neither does another pod.
 func TestLock(t *testing.T) {
 	for _, test := range []struct {
@@ -54,6 +56,13 @@ func TestLock(t *testing.T) {
 			if !test.waits {
 				release()
 				if got.status != 0 || took >= lockPatience {
+					t.Errorf("%s: got %+v", took, got)
+				}
+				return
+			}
+			if test.verb == "DEL" {
+				release()
+				if got.status != 0 || took < lockPatience {
 					t.Errorf("%s: got %+v", took, got)
 				}
 				return

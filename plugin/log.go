@@ -91,14 +91,37 @@ type logFile struct {
 	fd int
 }
 
-// open opens the file. A pipe that nobody reads is an error.
+// open opens the file. What is no regular file, a device or a pipe, is an error, and so is standard output by another name
+// (/dev/stdout, /proc/self/fd/1), which is for the result alone.
 func (l *logFile) open() (err error) {
+	var stat unix.Stat_t
+	if unix.Stat(l.File, &stat) == nil && !loggable(&stat) { // a device may do something when it is opened
+		return errNoLog
+	}
 	if err := os.MkdirAll(filepath.Dir(l.File), 0o750); err != nil {
 		return fmt.Errorf("make the log's directory: %w", err)
 	}
 	// Not package os: a pipe that is full would hold up whoever writes to it there.
 	l.fd, err = unix.Open(l.File, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0o600)
+	if err != nil {
+		return err
+	}
+	if err = unix.Fstat(l.fd, &stat); err == nil && !loggable(&stat) {
+		err = errNoLog
+	}
+	if err != nil {
+		_ = unix.Close(l.fd)
+	}
 	return err
+}
+
+var errNoLog = errors.New("not a regular file of its own")
+
+// loggable tells a regular file that is not standard output.
+func loggable(file *unix.Stat_t) bool {
+	var out unix.Stat_t
+	isOut := unix.Fstat(unix.Stdout, &out) == nil && out.Dev == file.Dev && out.Ino == file.Ino
+	return file.Mode&unix.S_IFMT == unix.S_IFREG && !isOut
 }
 
 // Write writes one line.
@@ -118,7 +141,7 @@ func (l *logFile) next(full *unix.Stat_t) {
 	var now unix.Stat_t
 	err := unix.Stat(l.File, &now)
 	if err == nil && now.Ino == full.Ino && now.Dev == full.Dev {
-		err = unix.Rename(l.File, l.File+"."+time.Now().UTC().Format("20060102T150405.000000000"))
+		err = unix.Rename(l.File, l.File+"."+time.Now().UTC().Format(asideLayout))
 		l.prune()
 	}
 	if err != nil && !errors.Is(err, unix.ENOENT) {
@@ -133,6 +156,17 @@ func (l *logFile) next(full *unix.Stat_t) {
 	}
 }
 
+// asideLayout is what the name of a file that was put aside ends with.
+const asideLayout = "20060102T150405.000000000"
+
+// aside tells whether a name is one that next makes: logrotate(8) puts files aside too, x.log.20261130 or x.log.2.gz, and those
+// are not ours.
+func (l *logFile) aside(name string) bool {
+	suffix, ok := strings.CutPrefix(name, filepath.Base(l.File)+".")
+	when, err := time.Parse(asideLayout, suffix)
+	return ok && err == nil && when.Format(asideLayout) == suffix
+}
+
 // prune deletes the old log files that are too many or too old. Their names sort by time.
 func (l *logFile) prune() {
 	dir, err := os.Open(filepath.Dir(l.File))
@@ -143,7 +177,7 @@ func (l *logFile) prune() {
 	names, _ := dir.Readdirnames(-1) // os.ReadDir would sort more than names, which is 10 KB of every plugin
 	var old []string
 	for _, name := range names {
-		if strings.HasPrefix(name, filepath.Base(l.File)+".2") {
+		if l.aside(name) {
 			old = append(old, filepath.Join(filepath.Dir(l.File), name))
 		}
 	}
@@ -151,8 +185,8 @@ func (l *logFile) prune() {
 	slices.Reverse(old)
 	oldest := time.Now().AddDate(0, 0, -l.MaxAge)
 	for i, path := range old {
-		info, err := os.Stat(path)
-		if i >= l.MaxCount || err == nil && info.ModTime().Before(oldest) {
+		info, err := os.Lstat(path)
+		if err == nil && info.Mode().IsRegular() && (i >= l.MaxCount || info.ModTime().Before(oldest)) {
 			_ = os.Remove(path)
 		}
 	}

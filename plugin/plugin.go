@@ -7,6 +7,7 @@
 package plugin
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -154,6 +155,12 @@ func checkVariables() error {
 			return types.NewError(types.ErrInvalidEnvironmentVariables, fmt.Sprintf("%s: %q: %s", v.name, value, err.Msg), err.Details)
 		}
 	}
+	// A DEL is refused nothing more than skel refuses: the pod would never go.
+	if name := os.Getenv("CNI_IFNAME"); name != "" && os.Getenv("CNI_COMMAND") != "DEL" {
+		if err := conflist.ValidInterfaceName(name); err != nil {
+			return types.NewError(types.ErrInvalidEnvironmentVariables, fmt.Sprintf("CNI_IFNAME: %q: %v", name, err), "")
+		}
+	}
 	return nil
 }
 
@@ -193,8 +200,10 @@ func (m *run) add(r *Request) error {
 	if err != nil {
 		return errors.Join(err, plan.revert(r.log))
 	}
-	_, err = os.Stdout.Write(out)
-	return err
+	if err := write(out); err != nil { // the runtime takes the ADD for one that failed
+		return errors.Join(err, plan.revert(r.log))
+	}
+	return nil
 }
 
 // pass prints prevResult as it came, which is in the version of the configuration.
@@ -213,8 +222,7 @@ func (m *run) pass(verb string, config []byte) error {
 	if verb != "ADD" {
 		return nil
 	}
-	_, err := os.Stdout.Write(append(conf.PrevResult, '\n'))
-	return err
+	return write(append(conf.PrevResult, '\n'))
 }
 
 func (m *run) check(r *Request) error {
@@ -227,8 +235,8 @@ func (m *run) check(r *Request) error {
 }
 
 func (m *run) del(r *Request) error {
-	if err := r.lockPod(); err != nil {
-		return err
+	if err := r.lockPod(); err != nil { // what holds it may be stopped, and a DEL must not depend on that
+		r.Warn("goes on without the lock: " + err.Error())
 	}
 	r.keepRules()
 	plan, err := m.Del(r)
@@ -272,7 +280,8 @@ func (m *run) fail(err error) int {
 		msg, details = msg[:most], msg[most:]
 	}
 	msg, details = shorten(strings.ToValidUTF8(msg, ""), most), shorten(strings.ToValidUTF8(details, ""), 700-most)
-	enc := json.NewEncoder(os.Stdout)
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "    ")
 	printErr := enc.Encode(struct {
@@ -281,10 +290,39 @@ func (m *run) fail(err error) int {
 		Msg        string `json:"msg"`
 		Details    string `json:"details,omitempty"`
 	}{m.version, e.Code, msg, details})
+	if printErr == nil {
+		printErr = write(text.Bytes())
+	}
 	if printErr != nil {
-		_, _ = io.WriteString(os.Stderr, quote.Line(err.Error())+"\n")
+		_, _ = unix.Write(unix.Stderr, []byte(quote.Line(err.Error())+"\n"))
 	}
 	return 1
+}
+
+// writePatience is how long a reader of standard output may read nothing.
+const writePatience = 10_000 // milliseconds
+
+// write writes to standard output. Where nobody reads any more, or for too long, that is an error like that of a full disk. Not
+// package os: there a pipe that nobody has open (EPIPE) ends the process, with everything half done.
+func write(text []byte) error {
+	for len(text) > 0 {
+		ready := []unix.PollFd{{Fd: int32(unix.Stdout), Events: unix.POLLOUT}}
+		switch n, err := unix.Poll(ready, writePatience); {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return fmt.Errorf("write the result: %w", err)
+		case n == 0:
+			return fmt.Errorf("write the result: %w", unix.ETIMEDOUT)
+		}
+		// A pipe that is ready takes a page without waiting (PIPE_BUF, pipe(7)).
+		n, err := unix.Write(unix.Stdout, text[:min(len(text), 4096)])
+		if err != nil && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
+			return fmt.Errorf("write the result: %w", err)
+		}
+		text = text[max(n, 0):]
+	}
+	return nil
 }
 
 // most is how many bytes of a message are printed; together with the details they stay below 700.

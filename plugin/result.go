@@ -50,8 +50,11 @@ func (r *Request) SetMAC(mac net.HardwareAddr) {
 // DropDefault takes the default route of one family, which has left the main table, out of the result: the CHECK of
 // the plugins before looks for it there.
 func (r *Request) DropDefault(v6 bool) {
-	defaults := r.defaults(v6)
-	r.Result.Routes = slices.DeleteFunc(r.Result.Routes, func(route *types.Route) bool { return slices.Contains(defaults, route) })
+	defaults := map[*types.Route]bool{}
+	for _, route := range r.defaults(v6) {
+		defaults[route] = true
+	}
+	r.Result.Routes = slices.DeleteFunc(r.Result.Routes, func(route *types.Route) bool { return defaults[route] })
 }
 
 // Default is the next hop of the default route that the result gives to the pod in one family: the route's own, else the
@@ -123,8 +126,9 @@ func (r *Request) OnLink(v6 bool) (dsts []netip.Prefix) {
 
 // podIPs are the addresses that the result gives to the pod's interface, or to no interface by name.
 func (r *Request) podIPs() []*types100.IPConfig {
+	pod := r.podInterface()
 	return slices.DeleteFunc(slices.Clone(r.Result.IPs), func(ip *types100.IPConfig) bool {
-		return ip.Interface != nil && *ip.Interface != r.podInterface()
+		return ip.Interface != nil && *ip.Interface != pod
 	})
 }
 
@@ -157,7 +161,7 @@ func (r *Request) marshalResult() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prevResult: %w", err)
 	}
-	b, err := json.MarshalIndent(complete("", ours, theirs), "", "    ")
+	b, err := json.Marshal(complete("", ours, theirs)) // indentation is quadratic in the depth
 	if err != nil {
 		return nil, fmt.Errorf("print the result: %w", err)
 	}
@@ -209,16 +213,19 @@ func complete(key string, ours, theirs any) any {
 
 // sameRoutes are, for each of our routes, the one of theirs with the same destination, in order; nil where there is none.
 func sameRoutes(ours, theirs []any) []any {
-	dst := func(route any) any {
+	dst := func(route any) string {
 		members, _ := route.(map[string]any)
-		return members["dst"]
+		text, _ := members["dst"].(string)
+		return text
 	}
-	same, left := make([]any, len(ours)), slices.Clone(theirs)
+	left := map[string][]any{}
+	for _, route := range theirs {
+		left[dst(route)] = append(left[dst(route)], route)
+	}
+	same := make([]any, len(ours))
 	for i, route := range ours {
-		at := slices.IndexFunc(left, func(other any) bool { return dst(other) == dst(route) })
-		if at >= 0 {
-			same[i] = left[at]
-			left = slices.Delete(left, at, at+1)
+		if of := left[dst(route)]; len(of) > 0 {
+			same[i], left[dst(route)] = of[0], of[1:]
 		}
 	}
 	return same

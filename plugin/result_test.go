@@ -218,6 +218,15 @@ func TestValidAttachments(t *testing.T) {
 		{"empty", `{"name": "cni0", "cni.dev/valid-attachments": []}`, nil, true, ""},
 		{"two", `{"name": "cni0", "cni.dev/valid-attachments": [{"containerID": "a", "ifname": "eth0"}, {"containerID": "b", "ifname": "net1"}]}`, []Attachment{{"cni0", "a", "eth0"}, {"cni0", "b", "net1"}}, true, ""},
 		{"wrong type", `{"name": "cni0", "cni.dev/valid-attachments": "a"}`, nil, false, "cni.dev/valid-attachments: "},
+		{"null for an element", `{"name": "cni0", "cni.dev/valid-attachments": [null]}`, nil, false, "cni.dev/valid-attachments: "},
+		{"an empty element", `{"name": "cni0", "cni.dev/valid-attachments": [{}]}`, nil, false, "cni.dev/valid-attachments: "},
+		{"no ifname", `{"name": "cni0", "cni.dev/valid-attachments": [{"containerID": "a"}]}`, nil, false, "cni.dev/valid-attachments: "},
+		{"an empty ifname", `{"name": "cni0", "cni.dev/valid-attachments": [{"containerID": "a", "ifname": ""}]}`, nil, false, "cni.dev/valid-attachments: "},
+		{"null for an id", `{"name": "cni0", "cni.dev/valid-attachments": [{"containerID": null, "ifname": "eth0"}]}`, nil, false, "cni.dev/valid-attachments: "},
+		{"another spelling", `{"name": "cni0", "cni.dev/valid-attachments": [{"containerid": "a", "ifname": "eth0"}]}`, nil, false, "cni.dev/valid-attachments: "},
+		{"an id twice", `{"name": "cni0", "cni.dev/valid-attachments": [{"containerID": "a", "containerID": "b", "ifname": "eth0"}]}`, nil, false, "cni.dev/valid-attachments: "},
+		{"white space in an id", `{"name": "cni0", "cni.dev/valid-attachments": [{"containerID": "a ", "ifname": "eth0"}]}`, nil, false, "cni.dev/valid-attachments: "},
+		{"one good, one bad", `{"name": "cni0", "cni.dev/valid-attachments": [{"containerID": "a", "ifname": "eth0"}, {"containerID": "b"}]}`, nil, false, "cni.dev/valid-attachments: "},
 		{"wrong type of an element", `{"name": "cni0", "cni.dev/valid-attachments": ["a"]}`, nil, false, "cni.dev/valid-attachments: "},
 	} {
 		t.Run(test.name, func(t *testing.T) {

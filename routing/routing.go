@@ -52,11 +52,20 @@ func Self() (*Namespace, error) {
 // fs.ErrNotExist, in the sense of errors.Is, when nothing is there, and ErrNoNamespace when something else
 // is: a file that has lost its mount, or a namespace of another kind.
 func (n *Namespace) Open(path string) (*Namespace, error) {
-	fd, err := netns.GetFromPath(path)
+	// What is no namespace is not opened: a FIFO would wait for who writes into it, and a device may do something.
+	var fs unix.Statfs_t
+	if err := unix.Statfs(path, &fs); err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	if fs.Type != unix.NSFS_MAGIC {
+		return nil, fmt.Errorf("open %s: %w", path, ErrNoNamespace)
+	}
+	f, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	if err := isNetns(int(fd)); err != nil {
+	fd := netns.NsHandle(f)
+	if err := isNetns(f); err != nil {
 		_ = fd.Close()
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}

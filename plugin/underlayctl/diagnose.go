@@ -196,9 +196,11 @@ func (c *call) examine(inv *inventory.Inventory, a *inventory.Attachment, networ
 		d.Config = "the runtime's"
 	}
 	if c.fix {
-		if err := plugin.Lock(s.pod); err != nil {
+		release, err := plugin.Lock(s.pod)
+		if err != nil {
 			return fail(err)
 		}
+		defer release()
 	}
 	if d.Objects, err = c.objects(s); err != nil {
 		return fail(err)

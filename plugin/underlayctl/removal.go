@@ -47,9 +47,11 @@ func (r *removal) also(changes ...plugin.Change) {
 // apply does it.
 func (r *removal) apply() error {
 	if r.pod != nil {
-		if err := plugin.Lock(r.pod); err != nil {
+		release, err := plugin.Lock(r.pod)
+		if err != nil {
 			return err
 		}
+		defer release()
 	}
 	if r.fresh != nil {
 		p, err := r.fresh()
