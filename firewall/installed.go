@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"github.com/google/nftables"
+
+	"underlay-cni/quote"
 )
 
 // Installed is a rule set of this package that is there, found by its name: whatever configuration has made it, and with
@@ -152,7 +154,7 @@ func findChains(ns Namespace, t *tool, n *nfTables) (all []*Installed, err error
 // String is the command that removes it.
 func (i *Installed) String() string {
 	if i.table != nil {
-		return i.ns.Command("nft delete table inet " + i.table.name)
+		return i.ns.Command("nft delete table inet " + quote.Sh(i.table.name))
 	}
 	return i.ns.Command(fmt.Sprintf("%s <<'EOF'\n%sEOF", i.tool.restoreLine(), i.transaction()))
 }

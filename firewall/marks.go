@@ -13,6 +13,8 @@ import (
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/xt"
+
+	"underlay-cni/quote"
 )
 
 // A MarkUser is a rule of somebody else that reads or writes bits of a packet's or a connection's mark.
@@ -110,7 +112,10 @@ func markUsersNFT(c *nftables.Conn, bits uint32) (users []MarkUser, err error) {
 			}
 			u := MarkUser{
 				Where: fmt.Sprintf("table %s %s, chain %s, handle %d", familyWord(ch.Table.Family), ch.Table.Name, ch.Name, r.Handle), Bits: read | written, Writes: written&bits != 0,
-				Show: fmt.Sprintf("nft -a list chain %s %s %s", familyWord(ch.Table.Family), ch.Table.Name, ch.Name),
+				Show: "nft -a list ruleset",
+			}
+			if words := ch.Table.Name + " " + ch.Name; quote.Sh(ch.Table.Name)+" "+quote.Sh(ch.Name) == words { // nft(8) reads no others
+				u.Show = "nft -a list chain " + familyWord(ch.Table.Family) + " " + words
 			}
 			if u.Writes {
 				u.Bits = written

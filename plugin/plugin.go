@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"underlay-cni/conflist"
+	"underlay-cni/quote"
 )
 
 // Version is the release, set by the linker.
@@ -217,6 +218,7 @@ func (m *run) pass(verb string, config []byte) error {
 }
 
 func (m *run) check(r *Request) error {
+	r.keepRules()
 	plan, err := m.Check(r)
 	if err != nil {
 		return err
@@ -228,8 +230,17 @@ func (m *run) del(r *Request) error {
 	if err := r.lockPod(); err != nil {
 		return err
 	}
+	r.keepRules()
 	plan, err := m.Del(r)
 	return quiet(errors.Join(err, plan.applyAll(r.log)))
+}
+
+// keepRules has each namespace list its rules once.
+func (r *Request) keepRules() {
+	r.Node.KeepRules()
+	if r.Pod != nil {
+		r.Pod.KeepRules()
+	}
 }
 
 func (m *run) gc(r *Request) error {
@@ -256,8 +267,8 @@ func (m *run) fail(err error) int {
 		m.version = version.Current()
 	}
 	e := toCNI(err)
-	msg, details := e.Msg, e.Details
-	if details == "" && len(msg) > most { // a list of differences, say, has room in both
+	msg, details := quote.Lines(e.Msg), quote.Lines(e.Details) // callers print them to terminals
+	if details == "" && len(msg) > most {                      // a list of differences, say, has room in both
 		msg, details = msg[:most], msg[most:]
 	}
 	msg, details = shorten(strings.ToValidUTF8(msg, ""), most), shorten(strings.ToValidUTF8(details, ""), 700-most)
@@ -271,7 +282,7 @@ func (m *run) fail(err error) int {
 		Details    string `json:"details,omitempty"`
 	}{m.version, e.Code, msg, details})
 	if printErr != nil {
-		_, _ = io.WriteString(os.Stderr, err.Error()+"\n")
+		_, _ = io.WriteString(os.Stderr, quote.Line(err.Error())+"\n")
 	}
 	return 1
 }

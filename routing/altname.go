@@ -8,6 +8,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"underlay-cni/quote"
 )
 
 // An AltName is a further name of an interface, of up to 127 bytes, by which it can be found like by its own (Linux
@@ -21,7 +23,7 @@ type AltName struct {
 
 // String is the line of ip-link(8).
 func (a *AltName) String() string {
-	return a.Link.NS.line("ip link property add dev %s altname %s", a.Link.Name, a.Name)
+	return a.Link.NS.line("ip link property add dev %s altname %s", quote.Sh(a.Link.Name), quote.Sh(a.Name))
 }
 
 // Apply adds the name. It is no error if the interface has it already; it is one, fs.ErrExist in the sense of
@@ -29,7 +31,7 @@ func (a *AltName) String() string {
 func (a *AltName) Apply() error {
 	err := a.write(unix.RTM_NEWLINKPROP, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	if errors.Is(err, fs.ErrExist) {
-		if verify := a.Verify(); verify == nil {
+		if there, _ := a.find(); there {
 			return nil
 		}
 	}
@@ -49,14 +51,16 @@ func (a *AltName) write(request, flags int) error {
 
 // Verify tells whether the interface has the name.
 func (a *AltName) Verify() error {
+	there, err := a.find()
+	if err == nil && !there {
+		err = fmt.Errorf("interface %s has no altname %s", a.Link.Name, a.Name)
+	}
+	return err
+}
+
+func (a *AltName) find() (bool, error) {
 	attrs, err := a.Link.Attrs()
-	if err != nil {
-		return err
-	}
-	if !slices.Contains(attrs.AltNames, a.Name) {
-		return fmt.Errorf("interface %s has no altname %s", a.Link.Name, a.Name)
-	}
-	return nil
+	return err == nil && slices.Contains(attrs.AltNames, a.Name), err
 }
 
 // Revert deletes the name if Apply added it.
@@ -72,13 +76,13 @@ type NoAltName struct{ *AltName }
 
 // String is the line of ip-link(8).
 func (n *NoAltName) String() string {
-	return n.Link.NS.line("ip link property del dev %s altname %s", n.Link.Name, n.Name)
+	return n.Link.NS.line("ip link property del dev %s altname %s", quote.Sh(n.Link.Name), quote.Sh(n.Name))
 }
 
 // Apply deletes the name. It is no error if it, or the interface, is already gone.
 func (n *NoAltName) Apply() error {
 	err := n.write(unix.RTM_DELLINKPROP, 0)
-	if errors.Is(err, ErrNoLink) || errors.Is(err, unix.ENODEV) || n.Verify() == nil {
+	if err != nil && n.Verify() == nil { // asked, since the kernel says EINVAL of a name that is another's
 		return nil
 	}
 	return err
@@ -86,10 +90,8 @@ func (n *NoAltName) Apply() error {
 
 // Verify tells whether the name is gone.
 func (n *NoAltName) Verify() error {
-	if n.AltName.Verify() == nil {
-		return fmt.Errorf("interface %s still has the altname %s", n.Link.Name, n.Name)
-	}
-	return nil
+	there, err := n.find()
+	return gone(there, err, "interface %s still has the altname %s", n.Link.Name, n.Name)
 }
 
 // Revert does nothing: what is gone was ours.

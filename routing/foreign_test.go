@@ -445,15 +445,15 @@ func TestHasSysctl(t *testing.T) {
 		"net/ipv6/conf/eth0.100/no_such_thing": false,
 		"net/ipv6/conf/eth0/disable_ipv6":      false,
 	} {
-		if got := w.node.HasSysctl(key); got != want {
-			t.Errorf("%s: %v", key, got)
+		if got, err := w.node.HasSysctl(key); got != want || err != nil {
+			t.Errorf("%s: %v, %v", key, got, err)
 		}
 	}
 	w.sh(t, "ip link del eth0.100; ip link add eth0.100 type veth peer name x")
-	if !w.node.HasSysctl("net/ipv4/conf/eth0.100/rp_filter") {
+	if got, err := w.node.HasSysctl("net/ipv4/conf/eth0.100/rp_filter"); !got || err != nil {
 		t.Error("an interface that was made again has no sysctls")
 	}
-	if w.pod.HasSysctl("net/ipv4/conf/eth0.100/rp_filter") {
+	if got, err := w.pod.HasSysctl("net/ipv4/conf/eth0.100/rp_filter"); got || err != nil {
 		t.Error("the pod has the node's")
 	}
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"underlay-cni/quote"
 )
 
 // A Query is a packet that the kernel is asked about: `ip route get`.
@@ -34,7 +36,7 @@ func (q Query) Line(n *Namespace) string {
 		fmt.Fprintf(&s, " from %s", q.From)
 	}
 	if q.Iif != nil {
-		fmt.Fprintf(&s, " iif %s", q.Iif.Name)
+		fmt.Fprintf(&s, " iif %s", quote.Sh(q.Iif.Name))
 	}
 	if q.Mark != 0 {
 		fmt.Fprintf(&s, " mark %#x", q.Mark)
@@ -51,7 +53,7 @@ func (a Answer) String() string {
 	if a.Via.IsValid() {
 		words = append(words, "via "+a.Via.String())
 	}
-	words = append(words, "dev "+a.Dev)
+	words = append(words, "dev "+quote.Sh(a.Dev))
 	if a.Table != MainTable && !a.Local {
 		words = append(words, fmt.Sprintf("table %d", a.Table))
 	}

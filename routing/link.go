@@ -7,6 +7,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"underlay-cni/quote"
 )
 
 // A Link is one network interface of a namespace, by name. It need not exist yet: the index is looked
@@ -217,7 +219,7 @@ type NoLink struct {
 }
 
 // String is the line of ip-link(8).
-func (n *NoLink) String() string { return n.Link.NS.line("ip link del %s", n.Link.Name) }
+func (n *NoLink) String() string { return n.Link.NS.line("ip link del %s", quote.Sh(n.Link.Name)) }
 
 // Apply deletes the interface. It is no error if it is already gone; one that is not the owner's
 // stays, and the error wraps ErrForeign.
@@ -238,10 +240,7 @@ func (n *NoLink) Apply() error {
 // Verify tells whether the interface is gone.
 func (n *NoLink) Verify() error {
 	_, err := n.Link.Attrs()
-	if errors.Is(err, ErrNoLink) {
-		return nil
-	}
-	return errors.Join(err, fmt.Errorf("interface %s is still there", n.Link.Name))
+	return gone(err == nil, err, "interface %s is still there", n.Link.Name)
 }
 
 // Revert does nothing: what is gone was ours.
@@ -258,9 +257,9 @@ type LinkUp struct {
 func (u *LinkUp) String() string {
 	alias := ""
 	if u.Alias != "" {
-		alias = fmt.Sprintf(" alias %q", u.Alias)
+		alias = " alias " + quote.Sh(u.Alias)
 	}
-	return u.Link.NS.line("ip link set %s%s addrgenmode none up", u.Link.Name, alias)
+	return u.Link.NS.line("ip link set %s%s addrgenmode none up", quote.Sh(u.Link.Name), alias)
 }
 
 // Apply sets all of it, whatever it was before. The mode comes first, since an interface gets its

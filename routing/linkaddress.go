@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"underlay-cni/quote"
 )
 
 // A LinkAddress is an address of an interface that nobody else is to know: its scope is link, and IPv6 does no
@@ -24,7 +26,7 @@ func (l *LinkAddress) String() string {
 	if l.Addr.Is6() {
 		nodad = " nodad"
 	}
-	return l.Dev.NS.line("ip %saddr replace %s dev %s scope link%s", familyOf(l.Addr).flag(), Single(l.Addr), l.Dev.Name, nodad)
+	return l.Dev.NS.line("ip %saddr replace %s dev %s scope link%s", familyOf(l.Addr).flag(), Single(l.Addr), quote.Sh(l.Dev.Name), nodad)
 }
 
 // Apply adds the address. It is no error if the interface has it already.

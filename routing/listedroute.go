@@ -1,11 +1,14 @@
 package routing
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"underlay-cni/quote"
 )
 
 // A ListedRoute is a route of whoever, as the kernel lists it.
@@ -29,7 +32,7 @@ func (r ListedRoute) String() string {
 		words = append(words, "via "+r.Via.String())
 	}
 	if r.Dev != "" {
-		words = append(words, "dev "+r.Dev)
+		words = append(words, "dev "+quote.Sh(r.Dev))
 	}
 	if r.Src.IsValid() {
 		words = append(words, "src "+r.Src.String())
@@ -45,7 +48,7 @@ func (n *Namespace) RoutesIn(table int) (routes []ListedRoute, err error) {
 	names := map[int]string{0: ""}
 	var indexes []int
 	for _, f := range []family{v4, v6} {
-		err := n.dumpTable(f, table, func(d *dumped) {
+		err := n.dumpTable(f, table, nil, func(d *dumped) {
 			routes = append(routes, ListedRoute{Dst: d.dst, Via: d.via, Src: d.src, Metric: d.metric, Unicast: d.msg.Type == unix.RTN_UNICAST, table: table})
 			indexes = append(indexes, d.oif)
 		})
@@ -56,8 +59,8 @@ func (n *Namespace) RoutesIn(table int) (routes []ListedRoute, err error) {
 	for i, index := range indexes {
 		if _, known := names[index]; !known {
 			// One that is gone has taken its routes along.
-			if names[index], err = n.linkName(index); err != nil {
-				names[index] = ""
+			if names[index], err = n.linkName(index); err != nil && !errors.Is(err, unix.ENODEV) {
+				return nil, err
 			}
 		}
 		routes[i].Dev = names[index]

@@ -8,6 +8,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"underlay-cni/quote"
 )
 
 // A ListedRule is a rule of whoever, as the kernel lists it.
@@ -64,10 +66,10 @@ func (r ListedRule) selector() string {
 		words = append(words, fmt.Sprintf("fwmark %#x/%#x", r.Mark, r.Mask))
 	}
 	if r.Iif != "" {
-		words = append(words, "iif "+r.Iif)
+		words = append(words, "iif "+quote.Sh(r.Iif))
 	}
 	if r.Oif != "" {
-		words = append(words, "oif "+r.Oif)
+		words = append(words, "oif "+quote.Sh(r.Oif))
 	}
 	if r.More {
 		words = append(words, "…")

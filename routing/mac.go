@@ -7,6 +7,8 @@ import (
 	"net"
 
 	"golang.org/x/sys/unix"
+
+	"underlay-cni/quote"
 )
 
 // A LinkMAC is the hardware address of an interface. Setting it leaves the interface up, with its addresses and
@@ -24,7 +26,7 @@ var ErrSharedMAC = errors.New("an ipvlan has the hardware address of its parent,
 
 // String is the line of ip-link(8).
 func (m *LinkMAC) String() string {
-	return m.Link.NS.line("ip link set %s address %s", m.Link.Name, m.MAC)
+	return m.Link.NS.line("ip link set %s address %s", quote.Sh(m.Link.Name), m.MAC)
 }
 
 // Possible tells whether the interface can have a hardware address of its own, and changes nothing. The error

@@ -11,6 +11,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"underlay-cni/quote"
 )
 
 // A Neigh is a permanent neighbour: the kernel never asks for it by ARP or ND, so neither the node's
@@ -28,19 +30,22 @@ type Neigh struct {
 
 // String is the line of ip-neighbour(8).
 func (n *Neigh) String() string {
-	return n.Dev.NS.line("ip neigh replace %s lladdr %s dev %s nud permanent", n.Addr, n.MAC, n.Dev.Name)
+	return n.Dev.NS.line("ip neigh replace %s lladdr %s dev %s nud permanent", n.Addr, n.MAC, quote.Sh(n.Dev.Name))
 }
 
 // Apply writes the neighbour over whatever is known of the address on that interface. One that is there as described
 // stays as it is, and Revert leaves it: another may have written it.
 func (n *Neigh) Apply() error {
-	if n.There && n.Verify() == nil {
-		return nil
+	if n.There {
+		if there, err := n.find(); err != nil || n.is(there) {
+			return err
+		}
 	}
 	err := n.write(unix.NLM_F_EXCL)
 	if errors.Is(err, fs.ErrExist) {
-		if n.Verify() == nil {
-			return nil
+		there, failed := n.find()
+		if failed != nil || n.is(there) {
+			return failed
 		}
 		err = n.write(unix.NLM_F_REPLACE)
 	}
@@ -69,10 +74,15 @@ func (n *Neigh) Verify() error {
 		return err
 	case got == nil:
 		return fmt.Errorf("neighbour %s is missing on %s", n.Addr, n.Dev.Name)
-	case got.state != unix.NUD_PERMANENT || !bytes.Equal(got.mac, n.MAC):
+	case !n.is(got):
 		return fmt.Errorf("neighbour %s on %s has lladdr %s and state %#x", n.Addr, n.Dev.Name, got.mac, got.state)
 	}
 	return nil
+}
+
+// is tells whether what the kernel has of the neighbour is as described.
+func (n *Neigh) is(got *neigh) bool {
+	return got != nil && got.state == unix.NUD_PERMANENT && bytes.Equal(got.mac, n.MAC)
 }
 
 // Found is the hardware address that the kernel has for the neighbour, nil if it has none.
@@ -115,7 +125,7 @@ type NoNeigh struct{ *Neigh }
 
 // String is the line of ip-neighbour(8).
 func (n *NoNeigh) String() string {
-	return n.Dev.NS.line("ip neigh del %s dev %s", n.Addr, n.Dev.Name)
+	return n.Dev.NS.line("ip neigh del %s dev %s", n.Addr, quote.Sh(n.Dev.Name))
 }
 
 // Apply deletes the neighbour. It is no error if it, or the interface, is already gone.
@@ -134,12 +144,11 @@ func (n *NoNeigh) Apply() error {
 	return err
 }
 
-// Verify tells whether the neighbour is gone.
+// Verify tells whether the neighbour is gone: whatever hardware address it has, if it has one. One that the kernel has asked for
+// in vain stays in its list for a while.
 func (n *NoNeigh) Verify() error {
-	if n.Neigh.Verify() == nil {
-		return fmt.Errorf("neighbour %s is still there on %s", n.Addr, n.Dev.Name)
-	}
-	return nil
+	got, err := n.find()
+	return gone(got != nil && got.state&(unix.NUD_FAILED|unix.NUD_INCOMPLETE) == 0, err, "neighbour %s is still there on %s", n.Addr, n.Dev.Name)
 }
 
 // Revert does nothing: what is gone was ours.

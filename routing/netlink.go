@@ -129,6 +129,9 @@ func ackError(m syscall.NetlinkMessage) error {
 
 // request makes one change.
 func (n *Namespace) request(request, flags int, parts ...nl.NetlinkRequestData) error {
+	if request == unix.RTM_NEWRULE || request == unix.RTM_DELRULE {
+		clear(n.kept)
+	}
 	return n.conn.exchange(request, flags|unix.NLM_F_ACK, nil, parts...)
 }
 

@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"underlay-cni/quote"
 )
 
 // All is the destination of the default route.
@@ -51,16 +53,17 @@ func (r *Route) String() string { return r.Table.NS.line("%s", r.line("replace")
 
 func (r *Route) line(verb string) string {
 	var s strings.Builder
+	dev := quote.Sh(r.Dev.Name)
 	fmt.Fprintf(&s, "ip %sroute %s %s", familyOf(r.Dst.Addr()).flag(), verb, dstString(r.Dst))
 	several := r.like != nil && len(r.like.hops) > 0
 	switch {
 	case several: // at the end of the line
 	case r.Via.Is6() && r.Dst.Addr().Is4():
-		fmt.Fprintf(&s, " via inet6 %s dev %s", r.Via, r.Dev.Name)
+		fmt.Fprintf(&s, " via inet6 %s dev %s", r.Via, dev)
 	case r.Via.IsValid():
-		fmt.Fprintf(&s, " via %s dev %s", r.Via, r.Dev.Name)
+		fmt.Fprintf(&s, " via %s dev %s", r.Via, dev)
 	default:
-		fmt.Fprintf(&s, " dev %s", r.Dev.Name)
+		fmt.Fprintf(&s, " dev %s", dev)
 		if r.Dst.Addr().Is4() {
 			s.WriteString(" scope link")
 		}
@@ -85,7 +88,7 @@ func (r *Route) line(verb string) string {
 	}
 	if several {
 		for _, h := range r.like.hops {
-			fmt.Fprintf(&s, " nexthop via %s dev %s weight %d", h.via, r.Dev.Name, h.weight)
+			fmt.Fprintf(&s, " nexthop via %s dev %s weight %d", h.via, dev, h.weight)
 			if h.onlink {
 				s.WriteString(" onlink")
 			}
@@ -147,8 +150,10 @@ func (r *Route) message(table int) ([]nl.NetlinkRequestData, error) {
 // an interface's own table is added exclusively, so that a table which somebody else takes at the same
 // moment is left to them.
 func (r *Route) Apply() error {
-	if r.There && r.Verify() == nil {
-		return nil
+	if r.There {
+		if there, err := r.find(); err != nil || there {
+			return err
+		}
 	}
 	id, err := r.Table.ID()
 	if err != nil {
@@ -196,24 +201,28 @@ func (r *Route) write(table, flag int) error {
 // Verify tells whether the table holds the route. A preferred source that the kernel shows is no
 // difference where this route leaves the choice to it.
 func (r *Route) Verify() error {
-	id, err := r.Table.ID()
-	if err != nil {
-		return err
-	}
-	index, err := r.Dev.Index()
-	if err != nil {
-		return err
-	}
-	found := false
-	err = r.Table.NS.dumpTable(familyOf(r.Dst.Addr()), id, func(got *dumped) {
-		found = found || got.dst == r.Dst && got.leavesBy(index) && got.via == r.Via &&
-			(got.src == r.Src || !r.Src.IsValid()) && (got.metric == r.Metric || r.Metric == 0) &&
-			(int(got.options.mtu) == r.MTU || r.like != nil)
-	})
+	found, err := r.find()
 	if err == nil && !found {
 		err = fmt.Errorf("route is missing: %s", r.line(""))
 	}
 	return err
+}
+
+func (r *Route) find() (found bool, err error) {
+	id, err := r.Table.ID()
+	if err != nil {
+		return false, err
+	}
+	index, err := r.Dev.Index()
+	if err != nil {
+		return false, err
+	}
+	err = r.Table.NS.dumpTable(familyOf(r.Dst.Addr()), id, &where{r.Dst.Bits(), index}, func(got *dumped) {
+		found = found || got.dst == r.Dst && got.leavesBy(index) && got.via == r.Via &&
+			(got.src == r.Src || !r.Src.IsValid()) && (got.metric == r.Metric || r.Metric == 0) &&
+			(int(got.options.mtu) == r.MTU || r.like != nil)
+	})
+	return found, err
 }
 
 // Revert deletes the route if Apply added it. It is no error if it is already gone.
@@ -257,20 +266,18 @@ func (n *NoRoute) Apply() error { return n.delete() }
 
 // Verify tells whether the route is gone.
 func (n *NoRoute) Verify() error {
-	if n.Route.Verify() == nil {
-		return fmt.Errorf("route is still there: %s", n.line(""))
-	}
-	return nil
+	there, err := n.find()
+	return gone(there, err, "route is still there: %s", n.line(""))
 }
 
 // Revert adds the route again, beside whatever has taken its place. It is no error if the interface has
 // gone, and the route with it.
 func (n *NoRoute) Revert() error {
-	if _, err := n.Dev.Attrs(); errors.Is(err, ErrNoLink) {
-		return nil
+	_, err := n.Dev.Attrs()
+	if err == nil {
+		err = n.write(n.Table.id, 0)
 	}
-	err := n.write(n.Table.id, 0)
-	if errors.Is(err, fs.ErrExist) {
+	if errors.Is(err, ErrNoLink) || errors.Is(err, fs.ErrExist) {
 		return nil
 	}
 	return err
@@ -338,33 +345,52 @@ func (r *Route) Connected() bool { return r.like != nil && r.like.msg.Protocol =
 func (r *Route) Learned() bool { return r.like != nil && r.like.msg.Protocol == unix.RTPROT_RA }
 
 // Routes lists the unicast routes of all tables but the kernel's local one that leave by dev, IPv4 first.
-// It reads the whole namespace: it is meant for a pod's. Link-local and multicast prefixes of IPv6 are
+// The kernel picks those of the interface, and with tables those of each of these alone. Link-local and multicast prefixes of IPv6 are
 // left out, since the kernel makes them for every interface by itself.
-func (n *Namespace) Routes(dev *Link) (routes []*Route, err error) {
+func (n *Namespace) Routes(dev *Link, tables ...int) (routes []*Route, err error) {
 	index, err := dev.Index()
 	if err != nil {
 		return nil, err
 	}
+	if len(tables) == 0 {
+		tables = []int{unix.RT_TABLE_UNSPEC}
+	}
 	for _, f := range []family{v4, v6} {
-		before := len(routes)
-		err := n.dump(unix.RTM_GETROUTE, f, func() { routes = routes[:before] }, func(m []byte) error {
-			d, err := parseRoute(m)
-			if err == nil && f == v6 {
-				d = d.share(index)
+		for _, table := range tables {
+			if routes, err = n.routes(f, dev, index, table, routes); err != nil {
+				return nil, err
 			}
-			if err == nil && d.plain() && d.leavesBy(index) {
-				routes = append(routes, &Route{
-					Table: n.Table(d.table), Dst: d.dst, Via: d.via, Dev: dev, Src: d.src, Metric: d.metric, like: d,
-				})
-			}
-			return err
-		}, rtmsg(f, 0))
-		if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
-			continue
 		}
-		if err != nil {
-			return nil, fmt.Errorf("list routes: %w", err)
+	}
+	return routes, nil
+}
+
+// routes appends those of one family, and of one table unless that is RT_TABLE_UNSPEC.
+func (n *Namespace) routes(f family, dev *Link, index, table int, routes []*Route) ([]*Route, error) {
+	parts := []nl.NetlinkRequestData{rtmsg(f, table), attr32(unix.RTA_OIF, uint32(index))}
+	if table != unix.RT_TABLE_UNSPEC {
+		parts = append(parts, attr32(unix.RTA_TABLE, uint32(table)))
+	}
+	before := len(routes)
+	err := n.dump(unix.RTM_GETROUTE, f, func() { routes = routes[:before] }, func(m []byte) error {
+		d, err := parseRoute(m)
+		if err == nil && f == v6 {
+			d = d.share(index)
 		}
+		if err == nil && d.plain() && d.leavesBy(index) && (table == unix.RT_TABLE_UNSPEC || table == d.table) {
+			routes = append(routes, &Route{
+				Table: n.Table(d.table), Dst: d.dst, Via: d.via, Dev: dev, Src: d.src, Metric: d.metric, like: d,
+			})
+		}
+		return err
+	}, parts...)
+	switch {
+	case errors.Is(err, unix.ENODEV):
+		return nil, fmt.Errorf("interface %s: %w", dev.Name, ErrNoLink)
+	case errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOENT): // without IPv6, or without the table
+		return routes[:before], nil
+	case err != nil:
+		return nil, fmt.Errorf("list routes: %w", err)
 	}
 	return routes, nil
 }
@@ -387,29 +413,35 @@ func (s *Source) explicit() *Route {
 
 // Apply asks the kernel, and changes the route only if the answer is not the wanted address.
 func (s *Source) Apply() error {
-	if s.Verify() == nil {
-		return nil
+	src, err := s.chosen()
+	if err != nil || src == s.Addr {
+		return err
 	}
 	return s.explicit().Apply()
 }
 
 // Verify asks the kernel for the source address that it chooses.
 func (s *Source) Verify() error {
+	src, err := s.chosen()
+	if err == nil && src != s.Addr {
+		err = fmt.Errorf("the source address towards %s is %s, not %s", s.Route.Dst.Addr(), src, s.Addr)
+	}
+	return err
+}
+
+func (s *Source) chosen() (netip.Addr, error) {
 	dst := s.Route.Dst.Addr()
 	msg := rtmsg(familyOf(dst), 0)
 	msg.Dst_len = uint8(dst.BitLen())
 	m, err := s.Route.Table.NS.get(unix.RTM_GETROUTE, msg, attr(unix.RTA_DST, dst.AsSlice()))
 	if err != nil {
-		return fmt.Errorf("ip route get %s: %w", dst, err)
+		return netip.Addr{}, fmt.Errorf("ip route get %s: %w", dst, err)
 	}
 	got, err := parseRoute(m)
 	if err != nil {
-		return err
+		return netip.Addr{}, err
 	}
-	if got.src != s.Addr {
-		return fmt.Errorf("the source address towards %s is %s, not %s", dst, got.src, s.Addr)
-	}
-	return nil
+	return got.src, nil
 }
 
 // Revert does nothing: the address goes with the route.

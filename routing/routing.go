@@ -17,6 +17,8 @@ import (
 
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"underlay-cni/quote"
 )
 
 // timeout bounds one request to the kernel. The caller of a CNI plugin kills it after minutes; an
@@ -33,7 +35,8 @@ type Namespace struct {
 	self netns.NsHandle // the process's own namespace, to return to; shared, not owned
 	conn *conn
 
-	sysctls map[string]int // directories below /proc/sys that openSysctl has looked up
+	kept    map[family][]rule // see KeepRules
+	sysctls map[string]int    // directories below /proc/sys that openSysctl has looked up
 }
 
 // Self opens the network namespace of the calling process: the node's, for a CNI plugin.
@@ -53,22 +56,31 @@ func (n *Namespace) Open(path string) (*Namespace, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	if !isNetns(int(fd)) {
+	if err := isNetns(int(fd)); err != nil {
 		_ = fd.Close()
-		return nil, fmt.Errorf("open %s: %w", path, ErrNoNamespace)
+		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	return open(path, fd, n.fd)
 }
 
-// isNetns tells a network namespace from other files, before setns(2) says only EINVAL. Before Linux 4.11
-// the kind of a namespace cannot be asked for.
-func isNetns(fd int) bool {
+// isNetns tells a network namespace from other files, for which the error is ErrNoNamespace, before setns(2) says only EINVAL.
+// Before Linux 4.11 the kind of a namespace cannot be asked for.
+func isNetns(fd int) error {
 	var fs unix.Statfs_t
-	if unix.Fstatfs(fd, &fs) != nil || fs.Type != unix.NSFS_MAGIC {
-		return false
+	if err := unix.Fstatfs(fd, &fs); err != nil {
+		return err
+	}
+	if fs.Type != unix.NSFS_MAGIC {
+		return ErrNoNamespace
 	}
 	kind, err := unix.IoctlRetInt(fd, unix.NS_GET_NSTYPE)
-	return err != nil || kind == unix.CLONE_NEWNET
+	switch {
+	case errors.Is(err, unix.ENOTTY):
+		return nil
+	case err == nil && kind != unix.CLONE_NEWNET:
+		return ErrNoNamespace
+	}
+	return err
 }
 
 func open(path string, fd, self netns.NsHandle) (*Namespace, error) {
@@ -123,6 +135,18 @@ func (n *Namespace) Do(f func() error) error {
 	return err
 }
 
+// gone is what the absence of an object says when it is verified: nil where the kernel has been asked and has answered that the
+// object is not there, or that its interface is not, which has taken it along. Any other error is no answer.
+func gone(there bool, err error, still string, args ...any) error {
+	switch {
+	case errors.Is(err, ErrNoLink):
+		return nil
+	case err == nil && there:
+		return fmt.Errorf(still, args...)
+	}
+	return err
+}
+
 // String is the path, or "node" for the process's own namespace.
 func (n *Namespace) String() string {
 	if n.Path == "" {
@@ -136,7 +160,7 @@ func (n *Namespace) Command(line string) string {
 	if n.Path == "" {
 		return line
 	}
-	return "nsenter --net=" + n.Path + " " + line
+	return "nsenter --net=" + quote.Sh(n.Path) + " " + line
 }
 
 func (n *Namespace) line(format string, args ...any) string {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"underlay-cni/quote"
 )
 
 // A Rule is one rule of the policy database, in one family. Its action is Goto, Table or, with neither,
@@ -55,7 +57,7 @@ func (r *Rule) line(verb string) string {
 		fmt.Fprintf(&s, " fwmark %#x/%#x", r.Mark, r.Mask)
 	}
 	if r.Iif != "" {
-		fmt.Fprintf(&s, " iif %s", r.Iif)
+		fmt.Fprintf(&s, " iif %s", quote.Sh(r.Iif))
 	}
 	switch {
 	case r.Goto != 0:
@@ -130,22 +132,24 @@ func (r *Rule) Apply() error {
 
 // Verify tells whether the rule is there.
 func (r *Rule) Verify() error {
+	found, err := r.find()
+	if err == nil && !found {
+		err = fmt.Errorf("rule is missing: %s", r.line(""))
+	}
+	return err
+}
+
+func (r *Rule) find() (bool, error) {
 	want := rule{pref: r.Pref, iif: r.Iif, mark: r.Mark, mask: r.Mask, from: r.From, to: r.To, noDefault: r.NoDefault, goTo: r.Goto}
 	if r.Table != nil {
 		id, err := r.Table.ID()
 		if err != nil {
-			return err
+			return false, err
 		}
 		want.table = id
 	}
 	rules, err := r.NS.rules(r.family())
-	if err != nil {
-		return err
-	}
-	if !slices.Contains(rules, want) {
-		return fmt.Errorf("rule is missing: %s", r.line(""))
-	}
-	return nil
+	return slices.Contains(rules, want), err
 }
 
 // Revert deletes the rule if Apply added it, and for this owner alone. It is no error if it is already
@@ -166,8 +170,23 @@ type rule struct {
 	noDefault         bool
 }
 
+// KeepRules has the namespace list its rules once for all questions that follow, until it changes one: whoever is root in a pod may
+// have put in thousands. It is for one verb of a plugin, which is over in a moment.
+func (n *Namespace) KeepRules() { n.kept = map[family][]rule{} }
+
 // rules lists the rules of one family.
-func (n *Namespace) rules(f family) (rules []rule, err error) {
+func (n *Namespace) rules(f family) ([]rule, error) {
+	if rules, ok := n.kept[f]; ok {
+		return rules, nil
+	}
+	rules, err := n.listRules(f)
+	if err == nil && n.kept != nil {
+		n.kept[f] = rules
+	}
+	return rules, err
+}
+
+func (n *Namespace) listRules(f family) (rules []rule, err error) {
 	err = n.dump(unix.RTM_GETRULE, f, func() { rules = nil }, func(m []byte) error {
 		r, err := parseRule(m)
 		rules = append(rules, r)
@@ -297,10 +316,8 @@ func (n *NoRule) Apply() error {
 
 // Verify tells whether the rule is gone.
 func (n *NoRule) Verify() error {
-	if n.Rule.Verify() == nil {
-		return fmt.Errorf("rule is still there: %s", n.line(""))
-	}
-	return nil
+	there, err := n.find()
+	return gone(there, err, "rule is still there: %s", n.line(""))
 }
 
 // Revert does nothing: what is gone was ours.
@@ -309,7 +326,7 @@ func (*NoRule) Revert() error { return nil }
 func (n *Namespace) deleteRules(parts []nl.NetlinkRequestData) error {
 	for {
 		err := n.request(unix.RTM_DELRULE, 0, parts...)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EAFNOSUPPORT) {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
 			return nil
 		}
 		if err != nil {
@@ -331,7 +348,7 @@ type NoIif struct {
 
 // String is the line of ip-rule(8), for both families.
 func (n *NoIif) String() string {
-	return n.NS.line("ip rule del pref %d iif %s", n.Pref, n.Iif) + "; " + n.NS.line("ip -6 rule del pref %d iif %s", n.Pref, n.Iif)
+	return n.NS.line("ip rule del pref %d iif %s", n.Pref, quote.Sh(n.Iif)) + "; " + n.NS.line("ip -6 rule del pref %d iif %s", n.Pref, quote.Sh(n.Iif))
 }
 
 // Apply deletes the rules until there is none, in one family whatever happens in the other. It is no error if there is
@@ -358,7 +375,7 @@ func (n *NoIif) Verify() error {
 		}
 		for _, r := range rules {
 			if r.pref == n.Pref && r.iif == n.Iif && (except == 0 || r.table != except) {
-				return fmt.Errorf("rule is still there: %d: iif %s lookup %d", n.Pref, n.Iif, r.table)
+				return fmt.Errorf("rule is still there: %d: iif %s lookup %d", n.Pref, quote.Sh(n.Iif), r.table)
 			}
 		}
 	}

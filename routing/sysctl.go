@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"underlay-cni/quote"
 )
 
 // The directories of interfaces' sysctls, below which the names of interfaces are.
@@ -44,7 +46,7 @@ func (s *Sysctls) String() string {
 	var line strings.Builder
 	line.WriteString("sysctl -w")
 	for _, v := range s.Values {
-		fmt.Fprintf(&line, " %s/%s=%s", s.Dir, v.Key, v.Value)
+		line.WriteString(" " + quote.Sh(s.Dir+"/"+v.Key+"="+v.Value))
 	}
 	return s.NS.line("%s", line.String())
 }
@@ -128,13 +130,16 @@ func (s *Sysctls) each(values []Value, mode int, f func(fd int, v Value) error) 
 }
 
 // HasSysctl reports whether the kernel has a key below /proc/sys, given with slashes.
-func (n *Namespace) HasSysctl(key string) bool {
+func (n *Namespace) HasSysctl(key string) (bool, error) {
 	fd, err := n.openSysctl(key, unix.O_PATH)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
 	if err != nil {
-		return false
+		return false, fmt.Errorf("sysctl %s: %w", key, err)
 	}
 	_ = unix.Close(fd)
-	return true
+	return true, nil
 }
 
 // Sysctl reads a key below /proc/sys, given with slashes: net/ipv4/conf/eth0.100/rp_filter. The error is

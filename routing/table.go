@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"underlay-cni/quote"
 )
 
 // MainTable is the id of the table that `ip route` shows.
@@ -35,7 +38,7 @@ func (n *Namespace) DeviceTable(start int, dev *Link, not ...int) *Table {
 // String is the id, or what a shell would compute it from while the interface does not exist yet.
 func (t *Table) String() string {
 	if t.id == 0 {
-		return fmt.Sprintf("$((%d + $(cat /sys/class/net/%s/ifindex)))", t.start, t.dev.Name)
+		return fmt.Sprintf("$((%d + $(cat %s)))", t.start, quote.Sh("/sys/class/net/"+t.dev.Name+"/ifindex"))
 	}
 	return fmt.Sprint(t.id)
 }
@@ -92,7 +95,7 @@ func (t *Table) Find(pref int) error {
 func (n *Namespace) Used(id int, except ...int) (bool, error) {
 	found := false
 	for _, f := range []family{v4, v6} {
-		err := n.dumpTable(f, id, func(r *dumped) {
+		err := n.dumpTable(f, id, nil, func(r *dumped) {
 			found = found || !slices.ContainsFunc(except, r.leavesBy)
 		})
 		if err != nil {
@@ -108,21 +111,33 @@ func (n *Namespace) HasDefault(ipv6 bool, except ...int) (found bool, err error)
 	if ipv6 {
 		f = v6
 	}
-	err = n.dumpTable(f, MainTable, func(r *dumped) {
-		found = found || r.plain() && r.dst.Bits() == 0 && !slices.ContainsFunc(except, r.leavesBy)
+	err = n.dumpTable(f, MainTable, &where{}, func(r *dumped) {
+		found = found || r.plain() && !slices.ContainsFunc(except, r.leavesBy)
 	})
 	return found, err
 }
 
-// dumpTable lists the routes of one table, filtered by the kernel. A table that does not exist is empty.
-func (n *Namespace) dumpTable(f family, id int, each func(*dumped)) error {
+// where says which routes of a table are looked for: those to prefixes of some length, and, unless it is 0, by the interface of an
+// index. Those may be few where others have filled the table.
+type where struct{ bits, oif int }
+
+// dumpTable lists the routes of one table, filtered by the kernel, and further as it lists them: what is not looked for is not even
+// parsed. A table that does not exist is empty. Nil: all of them.
+func (n *Namespace) dumpTable(f family, id int, only *where, each func(*dumped)) error {
+	parts := []nl.NetlinkRequestData{rtmsg(f, id), attr32(unix.RTA_TABLE, uint32(id))}
+	if only != nil && only.oif != 0 {
+		parts = append(parts, attr32(unix.RTA_OIF, uint32(only.oif)))
+	}
 	err := n.dump(unix.RTM_GETROUTE, f, func() {}, func(m []byte) error {
+		if only != nil && int(m[1]) != only.bits { // struct rtmsg: the family, the length of the destination
+			return nil
+		}
 		r, err := parseRoute(m)
 		if err == nil && r.table == id {
 			each(r)
 		}
 		return err
-	}, rtmsg(f, id), attr32(unix.RTA_TABLE, uint32(id)))
+	}, parts...)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
 		return nil
 	}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"underlay-cni/quote"
 )
 
 // A Veth is a pair of virtual Ethernet interfaces, each end in its own namespace. The pair is made in
@@ -54,7 +56,7 @@ func (o Owner) check(l *LinkAttrs) error {
 func (v *Veth) String() string {
 	const queues = "numtxqueues 1 numrxqueues 1"
 	return v.Host.NS.line("ip link add %s mtu %d address %s group %d "+queues+" type veth peer name %s netns %s mtu %d address %s "+queues,
-		v.Host.Name, v.MTU, v.Owner.MAC, v.Owner.Group, v.Peer.Name, v.Peer.NS, v.MTU, v.PeerMAC)
+		quote.Sh(v.Host.Name), v.MTU, v.Owner.MAC, v.Owner.Group, quote.Sh(v.Peer.Name), quote.Sh(v.Peer.NS.String()), v.MTU, v.PeerMAC)
 }
 
 // Apply makes the pair. A pair that is already as described stays. A host end of ours that is not as

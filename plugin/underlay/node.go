@@ -1,6 +1,7 @@
 package underlay
 
 import (
+	"errors"
 	"net/netip"
 	"path"
 	"slices"
@@ -71,8 +72,11 @@ func facing(node *routing.Namespace, addrs []routing.Address) (map[int]bool, err
 	} else {
 		for index := range indexes {
 			l, err := node.LinkAt(index)
-			if err != nil {
+			if errors.Is(err, routing.ErrNoLink) {
 				continue // gone since, and its addresses with it
+			}
+			if err != nil {
+				return nil, err
 			}
 			links = append(links, l)
 		}

@@ -11,6 +11,7 @@ import (
 	"underlay-cni/plugin"
 	"underlay-cni/plugin/underlay"
 	"underlay-cni/plugin/underlayctl/inventory"
+	"underlay-cni/quote"
 )
 
 var diagnoseCommand = command{
@@ -228,13 +229,13 @@ func (d diagnosis) bad() bool {
 
 func (c *call) printDiagnosis(w io.Writer, d diagnosis) {
 	for _, a := range d.Attachments {
-		fmt.Fprintf(w, "attachment %s/%s/%s: host end %s, pod %s", a.Network, a.ContainerID, a.IfName, a.HostEnd, a.Netns)
+		title := fmt.Sprintf("attachment %s/%s/%s: host end %s, pod %s", a.Network, a.ContainerID, a.IfName, a.HostEnd, a.Netns)
 		if a.Plugin != "" {
-			fmt.Fprintf(w, ", %s, configuration %s", a.Plugin, a.Config)
+			title += fmt.Sprintf(", %s, configuration %s", a.Plugin, a.Config)
 		}
-		fmt.Fprintln(w)
+		fmt.Fprintln(w, quote.Line(title))
 		if a.Error != "" {
-			fmt.Fprintf(w, "  cannot be looked at: %s\n\n", a.Error)
+			fmt.Fprintf(w, "  cannot be looked at: %s\n\n", quote.Line(a.Error))
 			continue
 		}
 		c.printFindings(w, "objects", a.Objects)
@@ -261,24 +262,21 @@ func (c *call) printFindings(w io.Writer, what string, findings []finding) {
 		}
 		rows = append(rows, []string{"  " + f.Object, cut(f.Expected), cut(f.Found), string(f.Verdict)})
 	}
-	fmt.Fprintf(w, " %s: %d of %d ok\n", what, count, len(findings))
+	fmt.Fprintf(w, " %s: %d of %d ok\n", quote.Line(what), count, len(findings))
 	if len(rows) > 0 {
 		table(w, []string{"  OBJECT", "EXPECTED", "FOUND", "VERDICT"}, rows)
 	}
 	for _, f := range findings {
 		if f.Repair != "" && (f.Verdict == wrong || f.Verdict == risk) {
-			fmt.Fprintf(w, "  to repair %s (%s):\n%s\n", f.Object, oneLine(f.Found), indent(f.Repair))
+			fmt.Fprintf(w, "  to repair %s (%s):\n%s\n", quote.Line(f.Object), quote.Line(f.Found), indent(f.Repair))
 		}
 	}
 }
 
-// oneLine joins the lines of an error that has several.
-func oneLine(s string) string { return strings.ReplaceAll(s, "\n", "; ") }
-
 // cut keeps a column narrow enough for a terminal. What is wrong stands below the table, and JSON has the whole of it.
 func cut(s string) string {
 	const most = 72
-	s = oneLine(s)
+	s = quote.Line(s)
 	if len(s) <= most {
 		return s
 	}

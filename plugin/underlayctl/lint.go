@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"underlay-cni/quote"
 )
 
 var lintCommand = command{
@@ -45,7 +47,7 @@ func lint(c *call) error {
 	}
 	err := c.print(map[string]any{"findings": remarks}, func(w io.Writer) {
 		for _, r := range remarks {
-			fmt.Fprintf(w, "%s: %s\n", r.File, r.text)
+			fmt.Fprintf(w, "%s: %s\n", quote.Line(r.File), quote.Line(r.text))
 		}
 	})
 	if err == nil && len(remarks) > 0 {

@@ -20,6 +20,7 @@ import (
 	"underlay-cni/plugin/underlayctl/inventory"
 	"underlay-cni/plugin/veth-host/vethhost"
 	"underlay-cni/plugin/veth/veth"
+	"underlay-cni/quote"
 	"underlay-cni/routing"
 )
 
@@ -136,7 +137,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	all := commands()
 	i := slices.IndexFunc(all, func(c command) bool { return c.name == args[0] })
 	if i < 0 {
-		fmt.Fprintf(stderr, "underlayctl: %s: no such command; accepted: %s\n", args[0], strings.Join(commandNames(), ", "))
+		fmt.Fprintf(stderr, "underlayctl: %s: no such command; accepted: %s\n", quote.Line(args[0]), strings.Join(commandNames(), ", "))
 		return statusUsage
 	}
 	err := all[i].call(args[1:], stdout, stderr)
@@ -146,7 +147,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case errors.Is(err, errFound):
 		return statusFound
 	}
-	fmt.Fprintf(stderr, "underlayctl %s: %v\n", all[i].name, err)
+	fmt.Fprintf(stderr, "underlayctl %s: %s\n", all[i].name, quote.Line(err.Error()))
 	if errors.As(err, new(usageError)) {
 		return statusUsage
 	}

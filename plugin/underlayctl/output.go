@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -8,24 +9,35 @@ import (
 	"text/tabwriter"
 
 	"underlay-cni/plugin"
+	"underlay-cni/quote"
 )
 
-// print writes the value as one JSON object, or the text.
+// print writes the value as one JSON object, or the text. Whatever is in them that others have chosen, nothing of it is an order to
+// the terminal.
 func (c *call) print(value any, text func(io.Writer)) error {
+	var out bytes.Buffer
 	if c.output != "json" {
-		text(c.stdout)
-		return nil
+		text(&out)
+		_, err := io.WriteString(c.stdout, quote.Lines(out.String()))
+		return err
 	}
-	enc := json.NewEncoder(c.stdout)
+	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
-	return enc.Encode(value)
+	if err := enc.Encode(value); err != nil {
+		return err
+	}
+	_, err := c.stdout.Write(quote.JSON(out.Bytes()))
+	return err
 }
 
-// table writes rows with aligned columns.
+// table writes rows with aligned columns. A cell has one line, whatever somebody has chosen as a name.
 func table(w io.Writer, header []string, rows [][]string) {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	for _, row := range append([][]string{header}, rows...) {
+		for i := range row {
+			row[i] = quote.Line(row[i])
+		}
 		fmt.Fprintln(t, strings.TrimRight(strings.Join(row, "\t"), "\t"))
 	}
 	_ = t.Flush()
@@ -52,7 +64,7 @@ const inPod = "nsenter --net="
 func (l line) brief() string {
 	command := l.Command
 	if l.Where == "pod" {
-		_, command, _ = strings.Cut(strings.TrimPrefix(command, inPod), " ")
+		_, command = quote.CutWord(strings.TrimPrefix(command, inPod))
 	}
 	first, rest, several := strings.Cut(command, "\n")
 	if several && strings.HasPrefix(rest, "table ") {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"underlay-cni/plugin"
+	"underlay-cni/quote"
 	"underlay-cni/routing"
 )
 
@@ -56,9 +57,9 @@ func askWay(w plugin.Way) finding {
 	if w.NS.Path != "" {
 		where = "pod: "
 	}
-	f := finding{Object: where + w.Name, Expected: "dev " + w.Dev, Verdict: fine}
+	f := finding{Object: where + w.Name, Expected: "dev " + quote.Sh(w.Dev), Verdict: fine}
 	if w.Not {
-		f.Expected = "not dev " + w.Dev
+		f.Expected = "not dev " + quote.Sh(w.Dev)
 	}
 	answer, err := w.NS.RouteGet(w.Query)
 	switch {
@@ -166,7 +167,7 @@ func (s *subject) reversePath(hostEnd *routing.Link) finding {
 	}
 	f.Found = fmt.Sprintf("rp_filter %d, src_valid_mark %d", filter, mark)
 	if filter != 0 && mark == 0 {
-		f.Verdict, f.Repair = wrong, fmt.Sprintf("sysctl -w net/ipv4/conf/%s/src_valid_mark=1", hostEnd.Name)
+		f.Verdict, f.Repair = wrong, "sysctl -w "+quote.Sh("net/ipv4/conf/"+hostEnd.Name+"/src_valid_mark=1")
 	}
 	return f
 }

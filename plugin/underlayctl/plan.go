@@ -11,6 +11,7 @@ import (
 	"underlay-cni/firewall"
 	"underlay-cni/plugin"
 	"underlay-cni/plugin/underlayctl/inventory"
+	"underlay-cni/quote"
 	"underlay-cni/routing"
 )
 
@@ -90,7 +91,7 @@ func plan(c *call) error {
 	return c.print(planned{
 		a.Network, a.ContainerID, a.IfName, s.kind.Name, a.Netns, a.HostEndName(), lines,
 	}, func(w io.Writer) {
-		fmt.Fprintf(w, "#!/bin/sh\n# What ADD of %s does for %s, interface %s of %s. Run it on the node, without -e.\n", s.kind.Name, a, a.IfName, a.Netns)
+		fmt.Fprintf(w, "#!/bin/sh\n# What ADD of %s does for %s, interface %s of %s. Run it on the node, without -e.\n", s.kind.Name, quote.Sh(a.String()), quote.Sh(a.IfName), quote.Sh(a.Netns))
 		for _, l := range lines {
 			fmt.Fprintln(w, l.Command)
 		}

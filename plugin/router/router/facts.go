@@ -6,6 +6,7 @@ import (
 
 	"underlay-cni/plugin"
 	"underlay-cni/plugin/underlay"
+	"underlay-cni/quote"
 	"underlay-cni/routing"
 )
 
@@ -111,8 +112,8 @@ func (a *attachment) byWire(f *family) (ways []plugin.Way) {
 func (a *attachment) fromPod(f *family) plugin.Way {
 	way := plugin.Way{Name: "from the pod, with rp_filter", NS: a.node, Query: routing.Query{To: f.Node(), From: f.Source(), Iif: a.comesIn}, Dev: "lo"}
 	if a.bridged {
-		way.Advice = fmt.Sprintf("sysctl -w net/ipv4/conf/%s/rp_filter=2 # %s is a port of this bridge, and table %d's route is by %[2]s",
-			a.comesIn.Name, a.peer.Name, a.config.HostRuleTable)
+		way.Advice = fmt.Sprintf("sysctl -w %s # %s is a port of this bridge, and table %d's route is by %[2]s",
+			quote.Sh("net/ipv4/conf/"+a.comesIn.Name+"/rp_filter=2"), quote.Sh(a.peer.Name), a.config.HostRuleTable)
 	}
 	return way
 }
@@ -126,10 +127,10 @@ func (a *attachment) lostDefaults() (all []plugin.Oddity) {
 				continue
 			}
 			all = append(all, plugin.Oddity{
-				Object: "pod: default route of " + m.link.Name, Expected: fmt.Sprintf("%s dev %s in table %s", routing.All(of.V6), m.link.Name, m.table),
+				Object: "pod: default route of " + m.link.Name, Expected: fmt.Sprintf("%s dev %s in table %s", routing.All(of.V6), quote.Sh(m.link.Name), m.table),
 				Found: "none: what has its address leaves by another interface", Weight: plugin.Risk,
 				Advice: fmt.Sprintf("# if the overlay gave it one: %s, with the overlay's next hop",
-					a.pod.Command(fmt.Sprintf("ip route add default via NEXTHOP dev %s table %s", m.link.Name, m.table))),
+					a.pod.Command(fmt.Sprintf("ip route add default via NEXTHOP dev %s table %s", quote.Sh(m.link.Name), m.table))),
 			})
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 
 	"underlay-cni/plugin"
+	"underlay-cni/quote"
 	"underlay-cni/routing"
 )
 
@@ -176,7 +177,7 @@ func (s *shared) judgeRoute(table int, r routing.ListedRoute) {
 		}
 	}
 	o := plugin.Oddity{Object: "route " + r.Dst.String() + fmt.Sprintf(" in table %d", table), Expected: "one of an attachment, as an altname of its interface says", Weight: plugin.Risk}
-	deletion := fmt.Sprintf("ip %sroute del %s dev %s table %d", flag(r.Dst.Addr()), r.Dst, r.Dev, table)
+	deletion := fmt.Sprintf("ip %sroute del %s dev %s table %d", flag(r.Dst.Addr()), r.Dst, quote.Sh(r.Dev), table)
 	switch {
 	case len(claimed) > 0:
 		o.Expected, o.Found, o.Weight = "dev "+strings.Join(claimed, " or "), r.String()+": it is not the pod's", plugin.Wrong

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"underlay-cni/quote"
 )
 
 // State is how networkd is set up on a machine.
@@ -247,7 +249,7 @@ func KeepOff(root string) *File { return &File{filepath.Join(root, Unmanaged), u
 
 // String is a command that writes the file.
 func (f *File) String() string {
-	return fmt.Sprintf("mkdir -p %s && cat >%s <<'EOF'\n%sEOF", filepath.Dir(f.Path), f.Path, f.text)
+	return fmt.Sprintf("mkdir -p %s && cat >%s <<'EOF'\n%sEOF", quote.Sh(filepath.Dir(f.Path)), quote.Sh(f.Path), f.text)
 }
 
 // Apply writes the file over whatever is there. networkd reads it when it starts the next time.
@@ -282,7 +284,7 @@ func (f *File) Revert() error {
 type NoFile struct{ *File }
 
 // String is a command that deletes the file.
-func (n *NoFile) String() string { return "rm " + n.Path }
+func (n *NoFile) String() string { return "rm " + quote.Sh(n.Path) }
 
 // Apply deletes the file. It is no error if it is gone.
 func (n *NoFile) Apply() error { return n.File.Revert() }

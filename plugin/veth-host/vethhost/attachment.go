@@ -253,7 +253,9 @@ func (a *attachment) lookAtPod(r *plugin.Request) error {
 	if a.family(true) == nil {
 		return nil
 	}
-	a.forceForwarding = a.pod.HasSysctl(routing.V6Conf + a.eth.Name + "/force_forwarding")
+	if a.forceForwarding, err = a.pod.HasSysctl(routing.V6Conf + a.eth.Name + "/force_forwarding"); err != nil {
+		return fmt.Errorf("look at the pod: %w", err)
+	}
 	if a.mtu < 1280 {
 		return &conflist.KeyError{
 			Key: "mtu", Value: fmt.Sprint(a.mtu), Problem: "the pod has an IPv6 address",

@@ -3,7 +3,6 @@ package vethhost
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"underlay-cni/firewall"
@@ -66,11 +65,10 @@ func inPod(r *plugin.Request, hostEnd *routing.Link) (*routing.Namespace, []*rou
 	if err != nil || other != "" {
 		return nil, nil, err
 	}
-	routes, err := r.Pod.Routes(r.Pod.Link(r.IfName))
+	routes, err := r.Pod.Routes(r.Pod.Link(r.IfName), tableUnderlay)
 	if err != nil && !errors.Is(err, routing.ErrNoLink) { // without the interface its routes are gone
 		return nil, nil, fmt.Errorf("look at the pod: %w", err)
 	}
-	routes = slices.DeleteFunc(routes, func(r *routing.Route) bool { return !r.InTable(tableUnderlay) })
 	return r.Pod, routes, nil
 }
 

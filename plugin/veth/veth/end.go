@@ -37,10 +37,15 @@ func (e *end) leavePod(p *plugin.Plan) error {
 		return nil
 	}
 	e.podEnd = e.Pod.Link(podEnd)
-	if end, err := e.podEnd.Attrs(); err == nil && end.Peer != e.host.Index {
+	end, err := e.podEnd.Attrs()
+	switch {
+	case errors.Is(err, routing.ErrNoLink):
+	case err != nil:
+		return fmt.Errorf("look at the pod: %w", err)
+	case end.Peer != e.host.Index:
 		return nil // the pod of another pair by now
 	}
-	err := e.lookAtAddresses()
+	err = e.lookAtAddresses()
 	if err == nil {
 		err = e.leave(p)
 	}
