@@ -25,7 +25,7 @@ func underlayPlugin(typ, more string) string {
 func TestLint(t *testing.T) {
 	const (
 		macvlan = `{"type": "macvlan", "master": "enp1s0", "mode": "bridge", "mtu": 1450, "ipam": {"type": "host-local", "ranges": [
-			[{"subnet": "10.10.20.0/24", "gateway": "10.10.20.1"}], [{"subnet": "fd00:10::/64", "gateway": "fd00:10::1"}]]}}`
+			[{"subnet": "10.10.20.0/24", "rangeStart": "10.10.20.50", "rangeEnd": "10.10.20.99", "gateway": "10.10.20.1"}], [{"subnet": "fd00:10::/64", "rangeStart": "fd00:10::50", "rangeEnd": "fd00:10::99", "gateway": "fd00:10::1"}]]}}`
 		bare = `{"type": "macvlan", "master": "enp1s0", "ipam": {"type": "dhcp"}}`
 	)
 	tests := []struct {
@@ -93,11 +93,20 @@ func TestLint(t *testing.T) {
 		{"ipvlan l3", chain(`{"type": "ipvlan", "mode": "l3s"}`, vethHost(``)), []string{
 			`plugins[0].mode: l3s: leaves the pod without ARP and ND on the wire; write l2`,
 		}},
-		{"host-local without a gateway", chain(`{"type": "ipvlan", "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.0.0.0/24"}]]}}`, vethHost(``)), []string{
+		{"host-local without a gateway", chain(`{"type": "ipvlan", "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.0.0.0/24", "rangeStart": "10.0.0.50", "rangeEnd": "10.0.0.99"}]]}}`, vethHost(``)), []string{
 			`plugins[0].ipam.ranges[0][0].gateway: missing; name the router of 10.0.0.0/24`,
 		}},
-		{"host-local of a single range", chain(`{"type": "ipvlan", "ipam": {"type": "host-local", "subnet": "10.0.0.0/24"}}`, vethHost(``)), []string{
+		{"host-local of a single range", chain(`{"type": "ipvlan", "ipam": {"type": "host-local", "subnet": "10.0.0.0/24", "rangeStart": "10.0.0.50", "rangeEnd": "10.0.0.99"}}`, vethHost(``)), []string{
 			`plugins[0].ipam.gateway: missing; name the router of 10.0.0.0/24`,
+		}},
+		{"host-local without a range of the node's own", chain(`{"type": "ipvlan", "ipam": {"type": "host-local", "ranges": [[{"subnet": "fd20::/64", "rangeEnd": "fd20::99", "gateway": "fd20::1"}]]}}`, underlayPlugin("veth", ``)), []string{
+			`plugins[0].ipam.ranges[0][0].rangeStart: missing; host-local's leases are one node's: give each node a range of fd20::/64 of its own, or take an IPAM that spans nodes`,
+		}},
+		{"a range without an end", chain(`{"type": "ipvlan", "ipam": {"type": "host-local", "subnet": "10.0.0.0/24", "rangeStart": "10.0.0.50", "gateway": "10.0.0.1"}}`, vethHost(``)), []string{
+			`plugins[0].ipam.rangeEnd: missing; host-local's leases are one node's: give each node a range of 10.0.0.0/24 of its own, or take an IPAM that spans nodes`,
+		}},
+		{"a range with the gateway", chain(`{"type": "ipvlan", "ipam": {"type": "host-local", "subnet": "fd20::/64", "rangeStart": "fd20::1", "rangeEnd": "fd20::99", "gateway": "fd20:0::1"}}`, underlayPlugin("router", ``)), []string{
+			`plugins[0].ipam.gateway: fd20::1: lies in the range from fd20::1 to fd20::99; give pods a range without it`,
 		}},
 		{"static without a gateway", chain(`{"type": "ipvlan", "ipam": {"type": "static", "addresses": [{"address": "10.0.0.7/24"}]}}`, vethHost(``)), []string{
 			`plugins[0].ipam.addresses[0].gateway: missing; name the router of 10.0.0.7/24`,

@@ -42,6 +42,7 @@ type underlay struct {
 	Mode   string `json:"mode"`
 	MTU    int    `json:"mtu"`
 	IPAM   struct {
+		Type      string      `json:"type"`
 		ipRange               // host-local, a single range
 		Ranges    [][]ipRange `json:"ranges"` // host-local
 		Addresses []struct {  // static
@@ -53,9 +54,12 @@ type underlay struct {
 
 // An ipRange is a subnet in which the IPAM gives out addresses.
 type ipRange struct {
-	path    string // of the subnet, "ipam.ranges[0][0]"
-	Subnet  string `json:"subnet"`
-	Gateway string `json:"gateway"`
+	path       string // of the subnet, "ipam.ranges[0][0]"
+	hostLocal  bool   // it gives out addresses of the subnet, and its leases are one node's
+	Subnet     string `json:"subnet"`
+	RangeStart string `json:"rangeStart"`
+	RangeEnd   string `json:"rangeEnd"`
+	Gateway    string `json:"gateway"`
 }
 
 func underlayOf(p plugin) underlay {
@@ -71,12 +75,12 @@ func underlayOf(p plugin) underlay {
 func (u underlay) ranges() []ipRange {
 	var all []ipRange
 	if r := u.IPAM.ipRange; r.Subnet != "" {
-		r.path = u.path + "ipam"
+		r.path, r.hostLocal = u.path+"ipam", u.IPAM.Type == "host-local"
 		all = append(all, r)
 	}
 	for i, set := range u.IPAM.Ranges {
 		for j, r := range set {
-			r.path = u.path + "ipam.ranges[" + decimal(i) + "][" + decimal(j) + "]"
+			r.path, r.hostLocal = u.path+"ipam.ranges["+decimal(i)+"]["+decimal(j)+"]", u.IPAM.Type == "host-local"
 			all = append(all, r)
 		}
 	}
@@ -129,6 +133,25 @@ func (l *linter) lintRange(r ipRange) (subnet netip.Prefix, ok bool) {
 	if r.Gateway == "" {
 		l.advise(r.path+".gateway", "", "missing; name the router of "+shorten(r.Subnet))
 	}
+	if r.hostLocal {
+		l.lintShare(r)
+	}
 	prefix, err := netip.ParsePrefix(r.Subnet)
 	return prefix.Masked(), err == nil
+}
+
+// lintShare looks at the node's share of a subnet of host-local. Without one, two nodes give out the same addresses: the leases are
+// files of the node.
+func (l *linter) lintShare(r ipRange) {
+	for _, bound := range []struct{ key, value string }{{"rangeStart", r.RangeStart}, {"rangeEnd", r.RangeEnd}} {
+		if bound.value == "" {
+			l.advise(r.path+"."+bound.key, "", "missing; host-local's leases are one node's: give each node a range of "+shorten(r.Subnet)+" of its own, or take an IPAM that spans nodes")
+		}
+	}
+	start, noStart := netip.ParseAddr(r.RangeStart)
+	end, noEnd := netip.ParseAddr(r.RangeEnd)
+	gateway, noGateway := netip.ParseAddr(r.Gateway)
+	if noStart == nil && noEnd == nil && noGateway == nil && start.Compare(gateway) <= 0 && gateway.Compare(end) <= 0 {
+		l.advise(r.path+".gateway", gateway.String(), "lies in the range from "+start.String()+" to "+end.String()+"; give pods a range without it")
+	}
 }

@@ -110,7 +110,7 @@ func inodeOf(path string) (uint64, error) {
 }
 
 // A runningPlugin is a process that a runtime has started as a CNI plugin. What network it is for it is told on its standard
-// input.
+// input. A process of a pod is none, whatever its environment says: else it could keep what a pod has left from being removed.
 type runningPlugin struct {
 	plugin.Attachment
 	netns string // path of the pod's network namespace
@@ -134,9 +134,22 @@ func runningPlugins() (all []runningPlugin) {
 				p.netns = value
 			}
 		}
-		if p.ContainerID != "" {
+		if p.ContainerID != "" && ofNode(filepath.Dir(file)) {
 			all = append(all, p)
 		}
 	}
 	return all
+}
+
+// ofNode tells whether the process of a directory of /proc may be a runtime's: one of root in the PID namespace of this process. A pod
+// has a PID namespace of its own, unless it may do with the node's processes as it likes (hostPID). The mount namespace does not count:
+// Multus runs plugins from a container.
+func ofNode(process string) bool {
+	var stat unix.Stat_t
+	if err := unix.Stat(process, &stat); err != nil || stat.Uid != 0 {
+		return false // it has ended, or is of a user
+	}
+	its, err := os.Readlink(filepath.Join(process, "ns/pid"))
+	ours, failed := os.Readlink("/proc/self/ns/pid")
+	return err == nil && failed == nil && its == ours
 }

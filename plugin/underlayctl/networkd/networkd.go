@@ -4,8 +4,6 @@
 package networkd
 
 import (
-	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -114,7 +112,10 @@ func merged(root, pattern string) (files []string, err error) {
 	return files, nil
 }
 
-// claims finds the .network file that applies to a veth of that name: the first one that matches, unless it says that
+// escape makes a pattern of filepath.Match that is one name.
+var escape = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
+
+// claims finds the .network file that applies to a veth of that name: the first one that matches, with its drop-ins, unless it says that
 // the interface is none of networkd's.
 func claims(root, name string) (string, error) {
 	files, err := merged(root, "network/*.network")
@@ -122,7 +123,14 @@ func claims(root, name string) (string, error) {
 		return "", err
 	}
 	for _, file := range files {
-		settings, err := parse(file)
+		if info, err := os.Stat(file); err == nil && (info.Size() == 0 || !info.Mode().IsRegular()) {
+			continue // masked: an empty file, or a link to /dev/null
+		}
+		dropIns, err := merged(root, "network/"+escape.Replace(filepath.Base(file))+".d/*.conf")
+		if err != nil {
+			return "", err
+		}
+		settings, err := parse(append([]string{file}, dropIns...)...)
 		if err != nil {
 			return "", err
 		}
@@ -178,28 +186,56 @@ func anyGlob(lists []string, s string) bool {
 	})
 }
 
-// parse reads the settings of a file of systemd.syntax(7), by "Section.Key". A file that has gone meanwhile is empty.
-func parse(file string) (map[string][]string, error) {
-	text, err := os.ReadFile(file) //nolint:gosec // below the directories of systemd
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the configuration of systemd-networkd: %w", err)
-	}
-	settings, section := map[string][]string{}, ""
-	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
-		line := strings.TrimSpace(lines.Text())
-		switch key, value, ok := strings.Cut(line, "="); {
-		case line == "" || line[0] == '#' || line[0] == ';':
-		case line[0] == '[':
-			section = strings.Trim(line, "[]")
-		case ok:
-			key = section + "." + strings.TrimSpace(key)
-			settings[key] = append(settings[key], strings.TrimSpace(value))
+// parse reads the settings of files of systemd.syntax(7), one after the other, by "Section.Key". A file that has gone meanwhile is
+// empty. An empty value takes back what [Match] has said by then of the key; elsewhere, where values are no lists, it does not count.
+func parse(files ...string) (map[string][]string, error) {
+	settings := map[string][]string{}
+	for _, file := range files {
+		text, err := os.ReadFile(file) //nolint:gosec // below the directories of systemd
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("read the configuration of systemd-networkd: %w", err)
+		}
+		section := ""
+		for _, line := range joined(string(text)) {
+			switch key, value, ok := strings.Cut(line, "="); {
+			case line[0] == '[':
+				section = strings.Trim(line, "[]")
+			case ok:
+				key, value = section+"."+strings.TrimSpace(key), strings.TrimSpace(value)
+				switch {
+				case value != "":
+					settings[key] = append(settings[key], value)
+				case section == "Match":
+					delete(settings, key)
+				}
+			}
 		}
 	}
 	return settings, nil
+}
+
+// joined are the lines of a file without blanks around them, empty lines and comments. A line that ends in a backslash goes on in
+// the next one that is no comment, with a blank in place of the backslash.
+func joined(text string) (lines []string) {
+	before := ""
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if line != "" && (line[0] == '#' || line[0] == ';') {
+			continue
+		}
+		if more, goesOn := strings.CutSuffix(before+line, "\\"); goesOn {
+			before = more + " "
+			continue
+		}
+		if line = strings.TrimSpace(before + line); line != "" {
+			lines = append(lines, line)
+		}
+		before = ""
+	}
+	if before = strings.TrimSpace(before); before != "" {
+		lines = append(lines, before)
+	}
+	return lines
 }
 
 // A File is a file that is to be written, as a change of a plan is: Apply writes it, Revert takes it back.
