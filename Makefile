@@ -53,9 +53,9 @@ lint: setup tools ## go.mod, go vet, golangci-lint, formatting, shellcheck
 	@echo "lint: go.mod is tidy"
 	@go mod tidy -diff
 	@echo "lint: go vet"
-	@go vet ./...
+	@scripts/say.sh "go vet" go vet ./...
 	@echo "lint: golangci-lint"
-	@$(LINT) run
+	@scripts/say.sh golangci-lint $(LINT) run
 	@$(LINT) fmt --diff
 	@echo "lint: shellcheck"
 	@shellcheck .ci/run scripts/*.sh integration/vm/*.sh
@@ -74,10 +74,10 @@ go-version:
 # The `tool` lines of go.mod: the plugins and the caller that the tests, the demo and the benchmarks run.
 cni-tools: go-version ## the real CNI plugins and cnitool in .tools/
 	@echo "tools: $(sort $(notdir $(shell PATH="$(PATH)" go list tool)))"
-	@$(STATIC) -ldflags '-s -w' -o .tools/ tool
+	@scripts/say.sh tools env $(STATIC) -ldflags '-s -w' -o .tools/ tool
 
 # Not in go.mod: its 200 dependencies are not ours. Built with the toolchain of this module, whose Go version it must know.
 $(LINT):
 	@echo "tools: golangci-lint $(LINT_VERSION) (takes minutes, once)"
-	@GOTOOLCHAIN=$$(go env GOVERSION) GOBIN=$(CURDIR)/.tools go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	@GOTOOLCHAIN=$$(go env GOVERSION) GOBIN=$(CURDIR)/.tools scripts/say.sh "golangci-lint's build" go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
 	@mv .tools/golangci-lint $@
