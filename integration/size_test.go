@@ -6,10 +6,10 @@ import (
 	"testing"
 )
 
-// TestSize: a plugin is a process for each verb of each pod, and in some callers' memory limit, so it stays below 4,000,000 bytes
+// TestSize: a plugin is a process for each verb of each pod, and in some callers' memory limit, so it stays below 4,500,000 bytes
 // as `make build` makes it.
 func TestSize(t *testing.T) {
-	const most = 4_000_000
+	const most = 4_500_000
 	for _, name := range []string{"veth-host", "veth", "router"} {
 		binary, err := os.Stat(filepath.Join("..", "bin", name))
 		must(t, err)

@@ -12,6 +12,7 @@ PATH=$PATH:/usr/sbin:/sbin
 need ip iproute2
 need nft nftables
 need iptables iptables
+need sysctl procps # Debian's minbase and the image debian:12 lack it
 need shellcheck shellcheck
 need /etc/ssl/certs/ca-certificates.crt ca-certificates # go fetches modules over TLS
 

@@ -46,6 +46,17 @@ func TestSocket(t *testing.T) {
 		return s
 	}
 	ip4, ip6 := netip.MustParseAddr("10.10.20.50"), netip.MustParseAddr("fd20::50")
+	// A device gets its queue some time after its carrier: what is sent before is lost.
+	sender, s := open(wireNS, "w0", ip4), open(podNS, "eth0", ip4)
+	for deadline, carries := time.Now().Add(10*time.Second), false; !carries; {
+		_ = sender.send(probe(ip4, mac4))
+		check(s.wait(100 * time.Millisecond))
+		_, carries, err = s.receive()
+		check(err)
+		if !carries && time.Now().After(deadline) {
+			t.Fatal("the wire carries nothing")
+		}
+	}
 	for _, ours := range [][]netip.Addr{{ip4}, {ip6}, {ip4, ip6}} {
 		sender, s := open(wireNS, "w0", ip4), open(podNS, "eth0", ours...)
 		for range 100 {

@@ -1,6 +1,7 @@
 package acd_test
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"net/netip"
@@ -84,7 +85,37 @@ func newWorld(tb testing.TB, kind string) *world {
 		tb.Cleanup((*m.ns).Close)
 	}
 	w.eth0 = w.podNS.Link("eth0")
+	w.awaitWire(tb)
 	return w
+}
+
+// awaitWire waits until frames pass between the other machine and each one else, both ways. `ip link set up` returns before
+// that: the kernel's linkwatch gives a device its queue some time after it has got a carrier, and what is sent before is
+// lost, which a test that waits for the only probe cannot make up for.
+func (w *world) awaitWire(tb testing.TB) {
+	tb.Helper()
+	other := openPort(tb, w.other, "eth0")
+	defer other.close()
+	for _, m := range []struct {
+		ns  *lab.Namespace
+		dev string
+	}{{w.node, "enp1s0"}, {w.pod, "eth0"}, {w.third, "eth0"}} {
+		p := openPort(tb, m.ns, m.dev)
+		for _, way := range []struct {
+			name     string
+			from, to *port
+		}{{"from " + m.ns.Name, p, other}, {"to " + m.ns.Name, other, p}} {
+			// Of an EtherType for experiments (IEEE 802), so that no kernel answers.
+			frame := append(bytes.Repeat([]byte{0xff}, 6), 0x02, 0, 0, 0, 0x88, 0xb5, 0x88, 0xb5)
+			frame = append(frame, make([]byte, 46)...)
+			copy(frame[14:], way.name)
+			await(tb, "the wire to carry "+way.name, func() bool {
+				_ = way.from.send(frame) // an error as long as there is no queue
+				return bytes.Equal(way.to.hear(), frame)
+			})
+		}
+		p.close()
+	}
 }
 
 // plug puts a machine on the wire.
@@ -200,8 +231,15 @@ func openPort(tb testing.TB, m *lab.Namespace, dev string) *port {
 		}
 		return unix.Bind(p.fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: p.index})
 	}))
-	tb.Cleanup(func() { _ = unix.Close(p.fd) })
+	tb.Cleanup(p.close)
 	return p
+}
+
+func (p *port) close() {
+	if p.fd >= 0 {
+		_ = unix.Close(p.fd)
+		p.fd = -1
+	}
 }
 
 func (p *port) send(frame []byte) error {

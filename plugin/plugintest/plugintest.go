@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -26,7 +27,10 @@ import (
 
 // Main builds the binaries of the test's own directory and of others into bin, and runs the tests; what os.Exit takes.
 func Main(m *testing.M, bin *string, others ...string) int {
-	dir, err := os.MkdirTemp("", "plugin")
+	dir, err := "", privateLog()
+	if err == nil {
+		dir, err = os.MkdirTemp("", "plugin")
+	}
 	if err == nil {
 		defer func() { _ = os.RemoveAll(dir) }()
 		build := exec.Command("go", append([]string{"build", "-buildvcs=false", "-o", dir + "/", "."}, others...)...) //nolint:gosec // directories of the tests' own
@@ -40,6 +44,30 @@ func Main(m *testing.M, bin *string, others ...string) int {
 	}
 	*bin = dir
 	return m.Run()
+}
+
+// privateLog runs the test binary anew in a mount namespace with an empty /var/log: what a plugin writes to its default
+// log, as it does for a configuration whose log_options are wrong, does not stay on the machine. An exec keeps the
+// namespace of the thread that does it, so there is no other process to wait for.
+func privateLog() error {
+	const done = "PLUGINTEST_PRIVATE_LOG"
+	if os.Getenv(done) != "" {
+		return os.Unsetenv(done)
+	}
+	if _, err := os.Stat("/var/log"); err != nil {
+		return fmt.Errorf("an empty /var/log: %w", err)
+	}
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("make a mount namespace: %w", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("mount --make-rprivate /: %w", err)
+	}
+	if err := unix.Mount("none", "/var/log", "tmpfs", 0, "mode=755"); err != nil {
+		return fmt.Errorf("mount -t tmpfs none /var/log: %w", err)
+	}
+	return unix.Exec("/proc/self/exe", os.Args, append(os.Environ(), done+"=1"))
 }
 
 // A World is a node and a pod.
