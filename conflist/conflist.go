@@ -53,6 +53,10 @@ type VethHost struct {
 	// either way.
 	IPMasq bool
 
+	// SpoofCheck (spoofCheck, default true) has the node drop what a pod sends by the veth pair with a source that the node
+	// does not route to it.
+	SpoofCheck bool
+
 	// MTU (mtu) of both veth ends, in bytes, from 68 to 65535. 0: not given; the plugin then takes 1500, or the
 	// MTU of HostInterface if that is smaller.
 	MTU int
@@ -105,6 +109,7 @@ func decodeVethHost(members []member) (*VethHost, []error) {
 		ServiceMark:     DefaultServiceMark,
 		NodePorts:       PortRanges{{First: 30000, Last: 32767}},
 		Firewall:        Auto,
+		SpoofCheck:      true,
 	}
 	errs := decode("", members, c.keys())
 	if len(errs) == 0 {
@@ -119,6 +124,7 @@ func (c *VethHost) keys() []key {
 		{name: "hostInterface", value: (*interfaceName)(&c.HostInterface), required: true},
 		{name: "containerInterface", value: (*interfaceName)(&c.ContainerInterface), required: true},
 		{name: "ipMasq", value: (*boolean)(&c.IPMasq)},
+		{name: "spoofCheck", value: (*boolean)(&c.SpoofCheck)},
 		{name: "mtu", value: integer{&c.MTU, minMTU, maxMTU}},
 		{name: "routeTableStart", value: integer{&c.RouteTableStart, minRouteTableStart, maxRouteTableStart}},
 		{name: "nodePortMark", value: &c.NodePortMark},

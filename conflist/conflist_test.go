@@ -61,11 +61,11 @@ func minimal() *VethHost {
 		PluginConf:         types.PluginConf{CNIVersion: "1.1.0", Name: "cni0", Type: "veth-host"},
 		HostInterface:      "enp1s0",
 		ContainerInterface: "veth0",
-		RouteTableStart:    256,
-		NodePortMark:       0x2000,
-		ServiceMark:        0x1000,
-		NodePorts:          PortRanges{{30000, 32767}},
-		Firewall:           Auto,
+		SpoofCheck:         true, RouteTableStart: 256,
+		NodePortMark: 0x2000,
+		ServiceMark:  0x1000,
+		NodePorts:    PortRanges{{30000, 32767}},
+		Firewall:     Auto,
 	}
 }
 
@@ -354,7 +354,7 @@ func TestDecodeVethHostRefuses(t *testing.T) {
 	}
 }
 
-const allKeys = "hostInterface, containerInterface, ipMasq, mtu, routeTableStart, nodePortMark, serviceMark, nodePorts, " +
+const allKeys = "hostInterface, containerInterface, ipMasq, spoofCheck, mtu, routeTableStart, nodePortMark, serviceMark, nodePorts, " +
 	"serviceCidr, firewall, log_options, cniVersion, name, type, capabilities, ipam, dns, prevResult, cni.dev/valid-attachments"
 
 func BenchmarkDecodeVethHost(b *testing.B) {

@@ -79,6 +79,10 @@ type Underlay struct {
 	// Firewall (firewall, default auto) is the backend.
 	Firewall Firewall
 
+	// SpoofCheck (spoof_check, default true) has the node drop what a pod sends by the veth pair, or with router by the
+	// overlay, with a source that the node does not route back by it.
+	SpoofCheck bool
+
 	// VethLinkAddress (veth_link_address, default none) are addresses of veth0 in the pod that never leave it: for
 	// iptables REDIRECT, which translates to an address of the interface that a packet comes in by. For veth.
 	VethLinkAddress LinkAddresses
@@ -138,6 +142,7 @@ func newUnderlay(plugin string) *Underlay {
 		IPConflict:       IPConflict{Interval: DefaultInterval, Retries: DefaultRetries},
 		OverlayInterface: DefaultOverlayInterface,
 		HostRuleTable:    DefaultHostRuleTable,
+		SpoofCheck:       true,
 		HostRoute:        true,
 		RouteTableStart:  DefaultUnderlayTable,
 		Firewall:         Auto,
@@ -176,6 +181,7 @@ func (c *Underlay) keys() []key {
 		{name: "host_route", value: (*boolean)(&c.HostRoute)},
 		{name: "route_table_start", value: tableID{&c.RouteTableStart}},
 		{name: "firewall", value: &c.Firewall},
+		{name: "spoof_check", value: (*boolean)(&c.SpoofCheck)},
 		{name: "veth_link_address", value: &c.VethLinkAddress},
 		{name: "runtimeConfig", value: runtimeMAC{&c.MAC}},
 	}, cniKeys(&c.PluginConf)...)

@@ -24,6 +24,7 @@ type Node struct {
 	NodePortMark  uint32 // look up the main table
 	ServiceMark   uint32 // look up the pod's own table
 	Masquerade    bool   // what pods open to the outside gets the node's address
+	SpoofCheck    bool   // a pod's packets have a source that the node routes back to it
 }
 
 // Ports is a range of ports, both ends included.

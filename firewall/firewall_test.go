@@ -85,6 +85,7 @@ func cni0(alter ...func(*firewall.Node)) firewall.Node {
 	n := firewall.Node{
 		Network: "cni0", Group: 24301, HostInterface: "enp1s0", Addr4: netip.MustParseAddr("10.10.20.152"),
 		NodePorts: []firewall.Ports{{First: 30000, Last: 32767}}, NodePortMark: 0x2000, ServiceMark: 0x1000, Masquerade: true,
+		SpoofCheck: true,
 	}
 	for _, a := range alter {
 		a(&n)
@@ -111,7 +112,8 @@ func ports(ranges ...firewall.Ports) func(*firewall.Node) {
 var examplePod = firewall.Pod{Interface: "eth0", Veth: "veth0", NodePortMark: 0x2000, ServiceMark: 0x1000}
 
 var exampleServices = firewall.Services{
-	Owner: "veth", Network: "underlay", Group: 77, Addr4: netip.MustParseAddr("10.10.20.152"), Addr6: netip.MustParseAddr("fd20::152"),
+	SpoofCheck: true,
+	Owner:      "veth", Network: "underlay", Group: 77, Addr4: netip.MustParseAddr("10.10.20.152"), Addr6: netip.MustParseAddr("fd20::152"),
 	CIDRs: []netip.Prefix{netip.MustParsePrefix("172.96.0.0/18"), netip.MustParsePrefix("2001:4860:fd00::/108")},
 }
 

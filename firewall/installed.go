@@ -96,7 +96,7 @@ func (t *tool) save(ns Namespace, n *nfTables, name string) (string, error) {
 // chainName is the name of a chain of this package, with its plugin and the group of its network. Those of veth-host never
 // look like those of veth: HOST is no group. Router has two, in pods.
 var chainName = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`^(?:(` + podChains + `|VETH)-(?:(\d+)-)?(?:PRE|POD|POST|FWD|OUT)|(ROUTER)-(?:PRE|OUT))$`)
+	return regexp.MustCompile(`^(?:(` + podChains + `|VETH)-(?:(\d+)-)?(?:PRE|POD|SRC|POST|FWD|OUT)|(ROUTER)-(?:PRE|OUT))$`)
 })
 
 // ownerOf is the plugin and the network in the comment of a jump.

@@ -224,13 +224,14 @@ func node() Node {
 		Addr4: netip.MustParseAddr("10.10.20.152"), Addr6: netip.MustParseAddr("fd20::152"),
 		NodePorts:    []Ports{{30000, 32767}},
 		ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("172.20.252.0/22"), netip.MustParsePrefix("fd00:10:96::/108")},
-		NodePortMark: 0x2000, ServiceMark: 0x1000, Masquerade: true,
+		NodePortMark: 0x2000, ServiceMark: 0x1000, Masquerade: true, SpoofCheck: true,
 	}
 }
 
 func services() Services {
 	return Services{
-		Owner: "veth", Network: "underlay", Group: 77, Addr4: netip.MustParseAddr("10.10.20.152"), Addr6: netip.MustParseAddr("fd20::152"),
+		SpoofCheck: true,
+		Owner:      "veth", Network: "underlay", Group: 77, Addr4: netip.MustParseAddr("10.10.20.152"), Addr6: netip.MustParseAddr("fd20::152"),
 		CIDRs: []netip.Prefix{netip.MustParsePrefix("172.96.0.0/18"), netip.MustParsePrefix("2001:4860:fd00::/108")},
 	}
 }

@@ -311,8 +311,16 @@ func (nftBackend) probe(ns Namespace, set func(Namespace) Change) error {
 	if err != nil {
 		return fmt.Errorf("%w: list tables: %w", ErrUnavailable, err)
 	}
-	ours := func(t *nftables.Table) bool {
-		return t.Family == nftables.TableFamilyINet && strings.HasPrefix(t.Name, "veth")
+	first := ""
+	if want, ok := set(ns).(*table); ok {
+		first = want.chains[0].name
+	}
+	ours := func(t *nftables.Table) bool { // with the chain that an earlier release did not have
+		if t.Family != nftables.TableFamilyINet || !strings.HasPrefix(t.Name, "veth") {
+			return false
+		}
+		_, err := c.policy(t, first)
+		return err == nil
 	}
 	if slices.ContainsFunc(tables, ours) {
 		return nil

@@ -14,6 +14,7 @@ const podTable = "veth-host"
 
 // Node is the table of one network on the node:
 //
+//   - spoofcheck comes first, where the network wants it, see sourceChains;
 //   - nodeport marks connections to a NodePort while the port is still in the packet, before DNAT;
 //   - prerouting, after DNAT and before routing, sends what comes from a pod through from-pod;
 //   - from-pod lets a Service connection of a pod, both directions of it, look up the pod's own table,
@@ -25,12 +26,16 @@ func (nftBackend) Node(ns Namespace, n Node) Change {
 	prerouting := []rule{
 		{terms: []term{iifgroup(n.Group), gotoChain("from-pod")}, comment: "from a pod of " + n.Network[:min(len(n.Network), most)]},
 	}
-	return &table{ns: ns, name: podTable + "-" + n.Network, shared: true, chains: []chain{
+	var chains []chain
+	if n.SpoofCheck {
+		chains = sourceChains(n.Group)
+	}
+	return &table{ns: ns, name: podTable + "-" + n.Network, shared: true, chains: append(chains,
 		base("nodeport", nftables.ChainTypeFilter, "prerouting", *nftables.ChainPriorityMangle, nodePort(n)),
 		base("prerouting", nftables.ChainTypeFilter, "prerouting", *nftables.ChainPriorityNATDest+10, prerouting),
-		{name: "from-pod", rules: fromPod(n)},
+		chain{name: "from-pod", rules: fromPod(n)},
 		base("postrouting", nftables.ChainTypeNAT, "postrouting", *nftables.ChainPriorityNATSource-10, postrouting(n)),
-	}}
+	)}
 }
 
 func nodePort(n Node) (rules []rule) {

@@ -24,6 +24,7 @@ func (b iptBackend) node(ns Namespace, n Node) *ruleset {
 
 // nodeTables are the tables of one network on the node, in the family of the node's address:
 //
+//   - SRC drops what is not from the pod, where the network wants it, see sourceChain;
 //   - PRE marks connections to a NodePort while the port is still in the packet, and sends what comes from a
 //     pod through POD;
 //   - POD lets a Service connection of a pod, both directions of it, look up the pod's own table;
@@ -32,7 +33,13 @@ func (b iptBackend) node(ns Namespace, n Node) *ruleset {
 //   - FWD accepts what no rule of others has decided about: the policy of FORWARD may be DROP.
 func nodeTables(n Node, addr netip.Addr) []xtable {
 	name := func(s string) string { return fmt.Sprintf("%s-%d-%s", podChains, n.Group, s) }
-	mangle := []xchain{{name: name("PRE"), from: "PREROUTING", rules: preRules(n, name("POD"))}, {name: name("POD"), rules: podRules(n, addr)}}
+	pre := xchain{name: name("PRE"), from: "PREROUTING", rules: preRules(n, name("POD"))}
+	source := xchain{name: name("SRC"), gone: true}
+	if n.SpoofCheck {
+		source = sourceChain(name("SRC"), addr.Is6())
+		pre.rules = append([]xrule{{"-m devgroup " + srcGroup(n.Group), "-j " + source.name, "from a pod"}}, pre.rules...)
+	}
+	mangle := []xchain{pre, {name: name("POD"), rules: podRules(n, addr)}, source}
 	forward := xchain{name: name("FWD"), from: "FORWARD", gone: n.Masquerade}
 	if !n.Masquerade {
 		forward.rules = []xrule{{
@@ -100,10 +107,13 @@ func postRules(n Node, addr netip.Addr) []xrule {
 	}
 }
 
+// known is what belongs to a connection that somebody has let pass, or that a Service has translated. Nobody else gets to a
+// pod by a policy of DROP because of this project.
+const known = " -m conntrack --ctstate RELATED,ESTABLISHED,DNAT"
+
 // forwardRules accept what a policy of DROP would drop. A pod opens connections to the outside by the node
 // only with ipMasq; what others open to a pod by the node is translated.
 func forwardRules(n Node) []xrule {
-	const known = " -m conntrack --ctstate RELATED,ESTABLISHED,DNAT"
 	from := []xrule{
 		{"-m devgroup " + srcGroup(n.Group) + known, "-j ACCEPT", "from a pod"},
 		{"-m devgroup " + srcGroup(n.Group) + " -m connmark " + marked(n.ServiceMark), "-j ACCEPT", "from a pod to a Service"},

@@ -111,7 +111,7 @@ func daddr(p netip.Prefix) term {
 		offset = 24
 	}
 	size := uint32(p.Addr().BitLen() / 8)
-	return inPrefix("", p, &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size})
+	return inPrefix("", "daddr", p, &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size})
 }
 
 // ctDaddr matches the destination address of a connection's first packet, before any translation.
@@ -120,11 +120,11 @@ func ctDaddr(p netip.Prefix) term {
 	if p.Addr().Is6() {
 		key, of = expr.CtKeyDSTIP6, "meta nfproto ipv6 ct original "
 	}
-	return inPrefix(of, p, &expr.Ct{Key: key, Register: reg, OptDirection: true, Direction: expr.CtDirOriginal})
+	return inPrefix(of, "daddr", p, &expr.Ct{Key: key, Register: reg, OptDirection: true, Direction: expr.CtDirOriginal})
 }
 
-// inPrefix matches a destination address; in family inet the protocol has to be asked for first.
-func inPrefix(of string, p netip.Prefix, addr expr.Any) term {
+// inPrefix matches an address; in family inet the protocol has to be asked for first.
+func inPrefix(of, field string, p netip.Prefix, addr expr.Any) term {
 	proto, word := byte(unix.NFPROTO_IPV4), "ip"
 	if p.Addr().Is6() {
 		proto, word = unix.NFPROTO_IPV6, "ip6"
@@ -134,7 +134,7 @@ func inPrefix(of string, p netip.Prefix, addr expr.Any) term {
 	for i := range p.Bits() {
 		mask[i/8] |= 0x80 >> (i % 8)
 	}
-	return term{text: fmt.Sprintf("%s%s daddr %s", of, word, p), exprs: []expr.Any{
+	return term{text: fmt.Sprintf("%s%s %s %s", of, word, field, p), exprs: []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: reg}, equals([]byte{proto}), addr,
 		&expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: uint32(size), Mask: mask, Xor: make([]byte, size)},
 		equals(p.Masked().Addr().AsSlice()),

@@ -16,6 +16,7 @@ type Services struct {
 	Group        uint32 // interface group of the network's host ends
 	Addr4, Addr6 netip.Addr
 	CIDRs        []netip.Prefix // of Services: IPVS translates without saying so
+	SpoofCheck   bool           // as Node's
 }
 
 // Replies describes the rules in a pod that answer a connection by the interface that it came in by, where the pod's
@@ -57,9 +58,13 @@ func (nftBackend) Services(ns Namespace, s Services) Change {
 	for _, match := range translated {
 		rules = append(rules, rule{[]term{iifgroup(s.Group), match, masquerade()}, "a pod to a Service"})
 	}
-	return &table{ns: ns, name: s.table(), shared: true, chains: []chain{
+	var chains []chain
+	if s.SpoofCheck {
+		chains = sourceChains(s.Group)
+	}
+	return &table{ns: ns, name: s.table(), shared: true, chains: append(chains,
 		base("postrouting", nftables.ChainTypeNAT, "postrouting", *nftables.ChainPriorityNATSource-10, rules),
-	}}
+	)}
 }
 
 // Replies is the table in a pod. The packets that come in get the mark too, so that rp_filter, in every mode, looks
@@ -110,14 +115,20 @@ func (s Services) tables(addr netip.Addr) []xtable {
 	for _, match := range translated {
 		post = append(post, xrule{opened + match, masqueradeFully, "a pod to a Service"})
 	}
+	pre := xchain{name: name("PRE"), from: "PREROUTING", rules: []xrule{
+		{from + " -m conntrack --ctdir ORIGINAL", orConnmark(openedByPod), "opened by a pod"},
+	}}
+	source := xchain{name: name("SRC"), gone: true}
+	if s.SpoofCheck {
+		source = sourceChain(name("SRC"), addr.Is6())
+		pre.rules = append([]xrule{{from, "-j " + source.name, "from a pod"}}, pre.rules...)
+	}
 	return []xtable{
-		{"mangle", []xchain{{name: name("PRE"), from: "PREROUTING", rules: []xrule{
-			{from + " -m conntrack --ctdir ORIGINAL", orConnmark(openedByPod), "opened by a pod"},
-		}}}},
+		{"mangle", []xchain{pre, source}},
 		{"nat", []xchain{{name: name("POST"), from: "POSTROUTING", rules: post}}},
 		{"filter", []xchain{{name: name("FWD"), from: "FORWARD", last: true, rules: []xrule{
 			{from, "-j ACCEPT", "from a pod"},
-			{to, "-j ACCEPT", "to a pod"},
+			{to + known, "-j ACCEPT", "to a pod"},
 		}}}},
 	}
 }

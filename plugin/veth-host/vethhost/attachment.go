@@ -352,6 +352,7 @@ func (a *attachment) nodeRules() firewall.Node {
 	n := firewall.Node{
 		Network: a.network, Group: a.owner.Group, HostInterface: a.hostName, ServiceCIDRs: a.config.ServiceCIDR,
 		NodePortMark: uint32(a.config.NodePortMark), ServiceMark: uint32(a.config.ServiceMark), Masquerade: a.config.IPMasq,
+		SpoofCheck: a.config.SpoofCheck,
 	}
 	for _, r := range a.config.NodePorts {
 		n.NodePorts = append(n.NodePorts, firewall.Ports(r))

@@ -311,7 +311,7 @@ func (a *attachment) ownsMain(f *family) (bool, error) {
 
 // services describes the network's firewall rules on the node, whatever families this pod has.
 func services(network string, config *conflist.Underlay, nodes []netip.Addr) firewall.Services {
-	s := firewall.Services{Owner: "veth", Network: network, Group: group(network), CIDRs: config.Service}
+	s := firewall.Services{Owner: "veth", Network: network, Group: group(network), CIDRs: config.Service, SpoofCheck: config.SpoofCheck}
 	for _, addr := range slices.Backward(nodes) { // the first of each family stays
 		if addr.Is4() {
 			s.Addr4 = addr
