@@ -100,10 +100,12 @@ func postRules(n Node, addr netip.Addr) []xrule {
 	}
 }
 
+// known matches in FORWARD what belongs to a connection that a pod has opened, or that somebody else has by a translation.
+const known = " -m conntrack --ctstate RELATED,ESTABLISHED,DNAT"
+
 // forwardRules accept what a policy of DROP would drop. A pod opens connections to the outside by the node
 // only with ipMasq; what others open to a pod by the node is translated.
 func forwardRules(n Node) []xrule {
-	const known = " -m conntrack --ctstate RELATED,ESTABLISHED,DNAT"
 	from := []xrule{
 		{"-m devgroup " + srcGroup(n.Group) + known, "-j ACCEPT", "from a pod"},
 		{"-m devgroup " + srcGroup(n.Group) + " -m connmark " + marked(n.ServiceMark), "-j ACCEPT", "from a pod to a Service"},

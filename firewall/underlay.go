@@ -117,7 +117,7 @@ func (s Services) tables(addr netip.Addr) []xtable {
 		{"nat", []xchain{{name: name("POST"), from: "POSTROUTING", rules: post}}},
 		{"filter", []xchain{{name: name("FWD"), from: "FORWARD", last: true, rules: []xrule{
 			{from, "-j ACCEPT", "from a pod"},
-			{to, "-j ACCEPT", "to a pod"},
+			{to + known, "-j ACCEPT", "to a pod"},
 		}}}},
 	}
 }
