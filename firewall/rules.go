@@ -65,6 +65,20 @@ func fromPod(n Node) []rule {
 	)
 }
 
+// podInterfaces begin the names that CNI plugins give the node's end of a pod's interface: ours, ptp, bridge, Calico, Cilium
+// and what is a virtual machine's. By names, because an interface group says of ours alone, and of one network, that
+// they are a pod's; and by those only, because whatever else the node has may be the way to the outside.
+var podInterfaces = []string{"veth", "cali", "lxc", "tap", "cni"}
+
+// commentToPod is the comment of the rules that keep ipMasq from what another pod of the node receives: it would see the
+// node, which policies and pods trust (kubelet's probes).
+const commentToPod = "another pod of this node sees the pod"
+
+// wireLikePod tells whether HostInterface has such a name, as in a node that is a container itself.
+func (n Node) wireLikePod() bool {
+	return slices.ContainsFunc(podInterfaces, func(prefix string) bool { return strings.HasPrefix(n.HostInterface, prefix) })
+}
+
 func postrouting(n Node) (rules []rule) {
 	to := func(addr netip.Addr, match ...term) {
 		if addr.IsValid() {
@@ -77,6 +91,12 @@ func postrouting(n Node) (rules []rule) {
 	}
 	if n.Masquerade {
 		snat(iifgroup(n.Group), ctMark(n.ServiceMark, true))
+		if n.wireLikePod() {
+			rules = append(rules, rule{comment: "ipMasq", terms: []term{iifgroup(n.Group), oifname(n.HostInterface), masquerade()}})
+		}
+		for _, prefix := range podInterfaces {
+			rules = append(rules, rule{comment: commentToPod, terms: []term{iifgroup(n.Group), oifname(prefix + "*"), verdict("accept")}})
+		}
 		return append(rules, rule{comment: "ipMasq", terms: []term{
 			iifgroup(n.Group), ctMark(n.ServiceMark, false), fibDaddrType("!= ", "multicast"), masquerade(),
 		}})

@@ -3,6 +3,7 @@ package firewall
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // The same in iptables. PREROUTING of mangle is before DNAT and there is no place after it, so what is for a Service is
@@ -94,21 +95,27 @@ func podRules(n Node, addr netip.Addr) (rules []xrule) {
 
 func postRules(n Node, addr netip.Addr) []xrule {
 	service, back := "-m connmark "+marked(n.ServiceMark), "the reply comes back this way"
-	rest := xrule{"-m mark " + marked(n.NodePortMark), masqueradeFully, "translated, but no Service"}
+	own := "-m mark " + marked(n.NodePortMark)
+	rest := xrule{own, masqueradeFully, "translated, but no Service"}
+	var toPods []xrule
 	if n.Masquerade {
-		rest = xrule{"-m mark " + marked(n.NodePortMark) + " -m addrtype ! --dst-type MULTICAST", masqueradeFully, "ipMasq"}
+		if n.wireLikePod() {
+			toPods = append(toPods, xrule{"-o " + n.HostInterface + " " + own, masqueradeFully, "ipMasq"})
+		}
+		for _, prefix := range podInterfaces { // what is translated, but no Service, has to come back this way
+			toPods = append(toPods, xrule{"-o " + prefix + "+ " + own + " -m conntrack ! --ctstate DNAT", "-j RETURN", commentToPod})
+		}
+		rest = xrule{own + " -m addrtype ! --dst-type MULTICAST", masqueradeFully, "ipMasq"}
 	}
-	return []xrule{
+	return slices.Concat([]xrule{
 		{service + " -m devgroup " + dstGroup(n.Group), fmt.Sprintf("-j SNAT --to-source %s --random-fully", addr), back},
 		// What the main table sends out, for a pod without a gateway; not into pods of other networks, whose host ends have
 		// no address to masquerade with.
 		{service + " ! -o veth+", masqueradeFully, back},
-		rest,
-	}
+	}, toPods, []xrule{rest})
 }
 
-// known is what belongs to a connection that somebody has let pass, or that a Service has translated. Nobody else gets to a
-// pod by a policy of DROP because of this project.
+// known matches in FORWARD what belongs to a connection that a pod has opened, or that somebody else has by a translation.
 const known = " -m conntrack --ctstate RELATED,ESTABLISHED,DNAT"
 
 // forwardRules accept what a policy of DROP would drop. A pod opens connections to the outside by the node
