@@ -4,6 +4,7 @@ BIN          ?= bin
 DESTDIR      ?=
 CNI_BIN_DIR  ?= /opt/cni/bin
 LINT_VERSION := v2.15.0
+FUZZ_SECONDS ?= 120
 
 # Where Go's own instructions put it, for a shell that has not got it in PATH. make 4.3 does not hand it on to $(shell).
 export PATH := $(PATH):/usr/local/go/bin
@@ -21,7 +22,7 @@ STATIC  := CGO_ENABLED=0 go build -buildvcs=false -trimpath
 # The race detector needs a C compiler, which is too big to install for it: on where there is one.
 RACE    := $(if $(shell command -v gcc),-race)
 
-.PHONY: help build demo test vm bench install lint tools clean setup go-version cni-tools
+.PHONY: help build demo test fuzz vm bench install lint tools clean setup go-version cni-tools
 .NOTPARALLEL:
 
 help: ## this list
@@ -38,6 +39,9 @@ test: setup build lint ## everything CI runs: lint, unit and integration tests, 
 	@echo "go test$(if $(RACE), with the race detector, without the race detector: no gcc)"
 	@scripts/test.sh $(RACE)
 	@$(MAKE) --no-print-directory vm
+
+fuzz: setup ## each fuzz target for FUZZ_SECONDS (120), one after the other
+	@scripts/fuzz.sh $(FUZZ_SECONDS)
 
 vm: setup build cni-tools ## the tests that need another kernel: the real ipvlan and IPVS in qemu, ipvlan in user-mode Linux (minutes)
 	@integration/vm/test.sh uml
