@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/nftables"
 
-	"underlay-cni/quote"
+	"underlay-cni/conflist/quote"
 )
 
 // Installed is a rule set of this package that is there, found by its name: whatever configuration has made it, and with

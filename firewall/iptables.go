@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"underlay-cni/lockfile"
+	"underlay-cni/firewall/lockfile"
 )
 
 // The iptables backend: chains of its own, each jumped to once. A process costs 1 to 2 ms, whatever it does: so one

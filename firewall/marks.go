@@ -14,7 +14,7 @@ import (
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/xt"
 
-	"underlay-cni/quote"
+	"underlay-cni/conflist/quote"
 )
 
 // A MarkUser is a rule of somebody else that reads or writes bits of a packet's or a connection's mark.

@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"underlay-cni/lockfile"
+	"underlay-cni/firewall/lockfile"
 	"underlay-cni/routing"
 )
 

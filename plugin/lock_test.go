@@ -8,8 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"underlay-cni/firewall/lockfile"
 	"underlay-cni/integration/nettest"
-	"underlay-cni/lockfile"
 )
 
 // hold takes the lock of a network namespace as another process does: by an open file of its own.

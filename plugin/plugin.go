@@ -24,7 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"underlay-cni/conflist"
-	"underlay-cni/quote"
+	"underlay-cni/conflist/quote"
 )
 
 // Version is the release, set by the linker.

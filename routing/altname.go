@@ -9,7 +9,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
-	"underlay-cni/quote"
+	"underlay-cni/conflist/quote"
 )
 
 // An AltName is a further name of an interface, of up to 127 bytes, by which it can be found like by its own (Linux

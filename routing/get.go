@@ -9,7 +9,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
-	"underlay-cni/quote"
+	"underlay-cni/conflist/quote"
 )
 
 // A Query is a packet that the kernel is asked about: `ip route get`.

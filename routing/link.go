@@ -8,7 +8,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
-	"underlay-cni/quote"
+	"underlay-cni/conflist/quote"
 )
 
 // A Link is one network interface of a namespace, by name. It need not exist yet: the index is looked

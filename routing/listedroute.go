@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"underlay-cni/quote"
+	"underlay-cni/conflist/quote"
 )
 
 // A ListedRoute is a route of whoever, as the kernel lists it.

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"underlay-cni/quote"
+	"underlay-cni/conflist/quote"
 )
 
 // A LinkMAC is the hardware address of an interface. Setting it leaves the interface up, with its addresses and

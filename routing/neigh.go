@@ -12,7 +12,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
-	"underlay-cni/quote"
+	"underlay-cni/conflist/quote"
 )
 
 // A Neigh is a permanent neighbour: the kernel never asks for it by ARP or ND, so neither the node's

@@ -18,7 +18,7 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
-	"underlay-cni/quote"
+	"underlay-cni/conflist/quote"
 )
 
 // timeout bounds one request to the kernel. The caller of a CNI plugin kills it after minutes; an

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"underlay-cni/quote"
+	"underlay-cni/conflist/quote"
 )
 
 // The directories of interfaces' sysctls, below which the names of interfaces are.

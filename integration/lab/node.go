@@ -99,7 +99,10 @@ func privateMounts() error {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("make a mount namespace: %w", err)
 	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); errors.Is(err, unix.EINVAL) {
+		// What is mounted below could come back to the machine, so this is not passed over.
+		return fmt.Errorf("mount --make-rprivate /: %w: / is no mount point, as in a plain chroot; accepted: mount --bind DIR DIR before chroot DIR", err)
+	} else if err != nil {
 		return fmt.Errorf("mount --make-rprivate /: %w", err)
 	}
 	state := "/var/lib/cni"

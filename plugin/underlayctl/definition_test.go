@@ -8,7 +8,7 @@ import (
 	"unicode"
 
 	"underlay-cni/conflist"
-	"underlay-cni/quote"
+	"underlay-cni/conflist/quote"
 )
 
 const definition = `# a comment

@@ -8,10 +8,10 @@ import (
 	"slices"
 	"strings"
 
+	"underlay-cni/conflist/quote"
 	"underlay-cni/plugin"
 	"underlay-cni/plugin/underlay"
 	"underlay-cni/plugin/underlayctl/inventory"
-	"underlay-cni/quote"
 )
 
 var diagnoseCommand = command{

@@ -5,7 +5,7 @@ import (
 	"io"
 	"os"
 
-	"underlay-cni/quote"
+	"underlay-cni/conflist/quote"
 )
 
 var lintCommand = command{

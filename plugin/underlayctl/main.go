@@ -15,12 +15,12 @@ import (
 	"slices"
 	"strings"
 
+	"underlay-cni/conflist/quote"
 	"underlay-cni/plugin"
 	"underlay-cni/plugin/router/router"
 	"underlay-cni/plugin/underlayctl/inventory"
 	"underlay-cni/plugin/veth-host/vethhost"
 	"underlay-cni/plugin/veth/veth"
-	"underlay-cni/quote"
 	"underlay-cni/routing"
 )
 

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"underlay-cni/conflist/quote"
 	"underlay-cni/plugin"
-	"underlay-cni/quote"
 )
 
 // print writes the value as one JSON object, or the text. Whatever is in them that others have chosen, nothing of it is an order to

@@ -11,8 +11,8 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"underlay-cni/conflist/quote"
 	"underlay-cni/plugin"
-	"underlay-cni/quote"
 	"underlay-cni/routing"
 )
 

@@ -8,10 +8,10 @@ import (
 	"strings"
 
 	"underlay-cni/conflist"
+	"underlay-cni/conflist/quote"
 	"underlay-cni/firewall"
 	"underlay-cni/plugin"
 	"underlay-cni/plugin/underlayctl/inventory"
-	"underlay-cni/quote"
 	"underlay-cni/routing"
 )
 

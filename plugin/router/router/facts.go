@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"net/netip"
 
+	"underlay-cni/conflist/quote"
 	"underlay-cni/plugin"
 	"underlay-cni/plugin/underlay"
-	"underlay-cni/quote"
 	"underlay-cni/routing"
 )
 

@@ -9,8 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 
+	"underlay-cni/conflist/quote"
 	"underlay-cni/plugin"
-	"underlay-cni/quote"
 	"underlay-cni/routing"
 )
 

@@ -13,7 +13,7 @@ import (
 	"slices"
 	"strings"
 
-	"underlay-cni/quote"
+	"underlay-cni/conflist/quote"
 )
 
 // State is how networkd is set up on a machine.

@@ -9,7 +9,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"underlay-cni/quote"
+	"underlay-cni/conflist/quote"
 )
 
 // seeds are what somebody may choose, and what is in use.
