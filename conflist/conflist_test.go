@@ -194,7 +194,7 @@ func prefixes(texts ...string) Prefixes {
 
 func TestDecodeVethHostRefuses(t *testing.T) {
 	const (
-		iface = `accepted: the name of an interface, 1 to 15 bytes without white space, "/", ":" and "%"`
+		iface = `accepted: the name of an interface, 1 to 15 bytes without white space, quotes and any of /:%*+\$`
 		cni   = `accepted: a string that begins with a letter or a digit and goes on with those, "_", "." and "-"`
 		mark  = `accepted: bits of a 32-bit mark, as a number or a string such as "0x2000"`
 		mtu   = `accepted: a whole number from 68 to 65535`

@@ -5,7 +5,7 @@ const (
 	acceptAddr  = `; accepted: addresses and address/length as in "169.254.25.10" or "10.30.0.0/16", or a list of such strings`
 	acceptTable = `; accepted: a whole number from 1 to 252, or from 256 to 2147483647`
 	acceptMAC   = `; accepted: two octets in hexadecimal, the first of them even, as in "0a:1b" or "0a-1b"`
-	acceptName  = `; accepted: the name of an interface, 1 to 15 bytes without white space, "/", ":" and "%"`
+	acceptName  = `; accepted: the name of an interface, 1 to 15 bytes without white space, quotes and any of /:%*+\$`
 	acceptTime  = `; accepted: a duration greater than 0 and up to 10s, as in "1s" or "500ms"`
 	acceptBool  = `: wrong type; accepted: true or false`
 )

@@ -172,7 +172,7 @@ func errNoKind(network *inventory.Network) error {
 
 // request is one of that verb, with a result of its own.
 func (s *subject) request(verb string) (*plugin.Request, error) {
-	result, err := inventory.Result(s.Attachment, s.network, s.pod)
+	result, err := inventory.Result(s.Attachment, s.network, s.node, s.pod)
 	if err != nil {
 		return nil, err
 	}

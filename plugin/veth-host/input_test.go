@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	acceptName  = `; accepted: the name of an interface, 1 to 15 bytes without white space, "/", ":" and "%"`
+	acceptName  = `; accepted: the name of an interface, 1 to 15 bytes without white space, quotes and any of /:%*+\$`
 	acceptMark  = `; accepted: bits of a 32-bit mark, as a number or a string such as "0x2000"`
 	acceptTable = `; accepted: a whole number from 256 to 1073741824`
 	acceptMTU   = `; accepted: a whole number from 68 to 65535`

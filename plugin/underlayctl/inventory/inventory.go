@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -212,21 +213,22 @@ func (inv *Inventory) inAnotherPod(a *Attachment, path string) bool {
 }
 
 // Result is what the plugins before ours have done for the attachment: as the runtime keeps it, or as the kernel shows it.
-func Result(a *Attachment, network *Network, pod *routing.Namespace) (*types100.Result, error) {
+func Result(a *Attachment, network *Network, node, pod *routing.Namespace) (*types100.Result, error) {
 	if a.Cached != nil {
 		if r, err := a.Cached.result(network); err == nil && hasInterface(r, a.IfName) {
 			return r, nil
 		}
 	}
-	return kernelResult(pod, a.IfName)
+	return kernelResult(node, a.Link, pod, a.IfName)
 }
 
 func hasInterface(r *types100.Result, name string) bool {
 	return slices.ContainsFunc(r.Interfaces, func(i *types100.Interface) bool { return i.Name == name && i.Sandbox != "" })
 }
 
-// kernelResult says what an interface plugin would have said: the interface, its addresses and its gateways.
-func kernelResult(pod *routing.Namespace, name string) (*types100.Result, error) {
+// kernelResult says what an interface plugin would have said: the interface, its addresses and its gateways. Of an attachment that
+// has a host end, the addresses are those that the node has a route or a neighbour for by it: the pod may have given itself more.
+func kernelResult(node *routing.Namespace, host *routing.LinkAttrs, pod *routing.Namespace, name string) (*types100.Result, error) {
 	link := pod.Link(name)
 	attrs, err := link.Attrs()
 	if err != nil {
@@ -235,6 +237,11 @@ func kernelResult(pod *routing.Namespace, name string) (*types100.Result, error)
 	addrs, err := pod.UsableAddresses(link)
 	if err != nil {
 		return nil, fmt.Errorf("look at the pod: %w", err)
+	}
+	if host != nil {
+		if addrs, err = known(node.Link(host.Name), addrs); err != nil {
+			return nil, fmt.Errorf("look at the node: %w", err)
+		}
 	}
 	routes, err := pod.Routes(link)
 	if err != nil {
@@ -254,4 +261,25 @@ func kernelResult(pod *routing.Namespace, name string) (*types100.Result, error)
 		r.IPs = append(r.IPs, ip)
 	}
 	return r, nil
+}
+
+// known are those of some addresses that the node has a route or a neighbour for, by a host end.
+func known(host *routing.Link, addrs []routing.Address) (has []routing.Address, err error) {
+	routes, err := host.NS.Routes(host)
+	if errors.Is(err, routing.ErrNoLink) {
+		return addrs, nil // it has gone since
+	}
+	for _, addr := range addrs {
+		ip := addr.Prefix.Addr()
+		is := slices.ContainsFunc(routes, func(r *routing.Route) bool { return r.Dst == routing.Single(ip) })
+		if !is && err == nil {
+			var mac net.HardwareAddr
+			mac, err = (&routing.Neigh{Addr: ip, Dev: host}).Found()
+			is = mac != nil
+		}
+		if is {
+			has = append(has, addr)
+		}
+	}
+	return has, err
 }
