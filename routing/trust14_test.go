@@ -25,7 +25,7 @@ func absences(n *routing.Namespace, f family) map[string]struct {
 	absent change
 } {
 	dev := n.Link("x")
-	dev.Index() //nolint:errcheck,gosec // known before the kernel is deaf; Verify asks again where it has to
+	dev.Index() //nolint:errcheck // known before the kernel is deaf; Verify asks again where it has to
 	type one = struct {
 		thing  string
 		absent change

@@ -135,12 +135,13 @@ func JSON(text []byte) []byte {
 	var out []byte
 	for i := 0; i < len(text); {
 		r, size := utf8.DecodeRune(text[i:])
-		if r < 0x7f || printable(string(text[i:i+size])) {
+		switch {
+		case r < 0x7f || printable(string(text[i:i+size])):
 			out = append(out, text[i:i+size]...)
-		} else if r > 0xffff {
+		case r > 0xffff:
 			r -= 0x10000 // a pair of surrogates
 			out = fmt.Appendf(out, `\u%04x\u%04x`, 0xd800+r>>10, 0xdc00+r&0x3ff)
-		} else {
+		default:
 			out = fmt.Appendf(out, `\u%04x`, r)
 		}
 		i += size

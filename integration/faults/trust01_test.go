@@ -2,6 +2,7 @@ package faults
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -9,9 +10,8 @@ import (
 // strangers are addresses that a pod gives itself: of machines on the wire and outside, of the other node, of another pod.
 var strangers = []string{"10.10.20.200", "198.51.100.53", "10.10.20.153", "10.10.20.99", "fd20::200", "2001:db8:53::53", "fd20::153", "fd20::99"}
 
-// steal gives the pod's interface the strangers' addresses.
-func steal(t *testing.T, s *Subject, dev string) string {
-	t.Helper()
+// steal is a script that gives the pod's interface the strangers' addresses.
+func steal(dev string) string {
 	var script strings.Builder
 	for _, addr := range strangers {
 		if strings.Contains(addr, ":") {
@@ -35,23 +35,22 @@ func TestTrust01OwnAddresses(t *testing.T) {
 			t.Helper()
 			for _, line := range dump(t, n.Namespace) {
 				for _, addr := range strangers {
-					if words := strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '/' || r == ',' }); contains(words, addr) {
+					if words := strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '/' || r == ',' }); slices.Contains(words, addr) {
 						t.Errorf("%s the node has %s", when, line)
 					}
 				}
 			}
 		}
-		run(t, s, p, steal(t, s, p.IfName))
+		run(t, s, p, steal(p.IfName))
 		add(t, s, p)
 		noStranger("after an ADD beside them")
 		check(t, s, p)
-		node := dump(t, n.Namespace)
 		del(t, s, p)
 
 		q := plugged(t, s, n, 1)
 		add(t, s, q)
-		node = dump(t, n.Namespace)
-		run(t, s, q, steal(t, s, q.IfName))
+		node := dump(t, n.Namespace)
+		run(t, s, q, steal(q.IfName))
 		check(t, s, q)
 		add(t, s, q)
 		check(t, s, q)
@@ -64,15 +63,6 @@ func TestTrust01OwnAddresses(t *testing.T) {
 		del(t, s, q)
 		same(t, "the node", before, Without(dump(t, n.Namespace), s.Shared))
 	})
-}
-
-func contains(words []string, word string) bool {
-	for _, w := range words {
-		if w == word {
-			return true
-		}
-	}
-	return false
 }
 
 // TestTrust01OwnMAC: the node sends to the hardware address that it has chosen for the pair, whatever the pod's end has by now; and

@@ -33,7 +33,7 @@ var release = sync.OnceValues(func() (dir string, err error) {
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(src)
+	defer func() { _ = os.RemoveAll(src) }()
 	const script = `git -c safe.directory='*' -C "$ROOT" archive --output="$SRC/src.tar" "$COMMIT"
 tar -xf "$SRC/src.tar" -C "$SRC"
 make --no-print-directory -C "$SRC" build BIN="$SRC/bin" VERSION="$COMMIT"

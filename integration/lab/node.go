@@ -101,7 +101,7 @@ func privateMounts() error {
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); errors.Is(err, unix.EINVAL) {
 		// What is mounted below could come back to the machine, so this is not passed over.
-		return fmt.Errorf("mount --make-rprivate /: %w: / is no mount point, as in a plain chroot; accepted: mount --bind DIR DIR before chroot DIR", err)
+		return fmt.Errorf("mount --make-rprivate /: %w: / is no mount point, as in a plain chroot; accepted: a root that has been bind-mounted on itself before chroot(8)", err)
 	} else if err != nil {
 		return fmt.Errorf("mount --make-rprivate /: %w", err)
 	}

@@ -29,7 +29,7 @@ spec:
 // A NetworkAttachmentDefinition is all nodes': host-local in it without a range of a node's own is remarked, where it stands.
 func TestLintSharedRange(t *testing.T) {
 	asJSON := `{"kind": "NetworkAttachmentDefinition", "spec": {"config": "` +
-		strings.NewReplacer("\n", `\n`, `"`, `\"`).Replace(definition[strings.Index(definition, "    {"):]) + `"}}`
+		strings.NewReplacer("\n", `\n`, `"`, `\"`).Replace(definition[max(0, strings.Index(definition, "    {")):]) + `"}}`
 	for name, text := range map[string]string{"YAML": definition, "JSON": asJSON} {
 		t.Run(name, func(t *testing.T) {
 			findings := lintFile([]byte(text))

@@ -24,8 +24,16 @@ func TestTrust04(t *testing.T) {
 	conf := strings.TrimSpace(w.sh(t, nil, `grep -l '"router"' `+confDir+"/* | head -n 1"))
 	netns := []string{"--netns", p.Path(), "--ifname", "net1"}
 	for _, args := range [][]string{
-		append([]string{"plan", "--conf", conf}, netns...), {"diagnose"}, append([]string{"diagnose"}, netns...), {"diagnose", "-v"},
-		{"gc", "-v"}, {"uninstall", "-v"}, {"diagnose", "-o", "json"}, {"uninstall", "-o", "json"}, {"plan", "--conf", "/\x1b[2J"}, {"\u009b2J"},
+		append([]string{"plan", "--conf", conf}, netns...),
+		{"diagnose"},
+		append([]string{"diagnose"}, netns...),
+		{"diagnose", "-v"},
+		{"gc", "-v"},
+		{"uninstall", "-v"},
+		{"diagnose", "-o", "json"},
+		{"uninstall", "-o", "json"},
+		{"plan", "--conf", "/\x1b[2J"},
+		{"\u009b2J"},
 	} {
 		a := w.ctl(t, args...)
 		all := a.stdout + a.stderr
