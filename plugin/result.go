@@ -104,6 +104,17 @@ func (r *Request) Given(has []routing.Address) []routing.Address {
 	})
 }
 
+// Expected are those of some routes of the pod's interface that a CHECK goes by: without the connected ones of addresses that the pod
+// has given itself since. For any other verb they are all of them.
+func (r *Request) Expected(routes []*routing.Route) []*routing.Route {
+	if r.Verb != "CHECK" {
+		return routes
+	}
+	return slices.DeleteFunc(slices.Clone(routes), func(route *routing.Route) bool {
+		return route.Connected() && !slices.Contains(r.OnLink(route.Dst.Addr().Is6()), route.Dst)
+	})
+}
+
 // OnLink are the destinations that the result has on the link of the pod's interface in one family: the prefixes of its
 // addresses, and routes without a gateway where the IPAM plugin names none.
 func (r *Request) OnLink(v6 bool) (dsts []netip.Prefix) {

@@ -284,6 +284,7 @@ func (a *attachment) lookAtRoutes(r *plugin.Request) error {
 	if err != nil {
 		return fmt.Errorf("look at the pod: %w", err)
 	}
+	byWire = r.Expected(byWire)
 	for _, f := range a.families {
 		a.lookAtOverlayRoutes(f, byOverlay, byWire)
 		if r.Verb == "CHECK" { // asks for what its own configuration says: the rest is others', who may have moved nothing

@@ -243,6 +243,7 @@ func (a *attachment) lookAtPod(r *plugin.Request) error {
 	if err != nil {
 		return fmt.Errorf("look at the pod: %w", err)
 	}
+	routes = r.Expected(routes)
 	if r.Verb == "CHECK" {
 		routes = slices.DeleteFunc(routes, func(r *routing.Route) bool {
 			return r.InMain() && (r.Learned() || !r.IsDefault() && !r.Connected())

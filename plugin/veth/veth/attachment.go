@@ -184,6 +184,7 @@ func (a *attachment) lookAtRoutes(r *plugin.Request) error {
 	if err != nil {
 		return fmt.Errorf("look at the pod: %w", err)
 	}
+	routes = r.Expected(routes)
 	if !a.first {
 		if a.own, err = underlay.OwnTable(a.pod, a.config.RouteTableStart, a.wire.Link, a.podEnd, a.all()); err != nil {
 			return fmt.Errorf("look at the pod: %w", err)

@@ -122,7 +122,7 @@ func (e *end) leaveNode(p *plugin.Plan) error {
 	for _, r := range routes {
 		addr := r.Dst.Addr()
 		theirs := slices.ContainsFunc(e.theirs, func(a address) bool { return a.Addr == addr && e.uses(a.by) })
-		if !r.Dst.IsSingleIP() || r.HasGateway() || theirs && !slices.Contains(e.mine, addr) {
+		if !r.Dst.IsSingleIP() || r.HasGateway() || theirs {
 			continue
 		}
 		p.Add(&routing.NoRoute{Route: r}, &routing.NoNeigh{Neigh: &routing.Neigh{Addr: addr, Dev: e.hostEnd}})
