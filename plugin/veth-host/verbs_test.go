@@ -336,6 +336,6 @@ func TestPlanIsAScript(t *testing.T) {
 // TestNoRouterForNode: the node does not take the pod for its router.
 func TestNoRouterForNode(t *testing.T) {
 	w := newWorld(t, Only4, "")
-	w.add(t, w.config())
+	w.add(t, w.config("spoofCheck", false)) // which drops advertisements before anybody could believe them
 	w.NoRouterForNode(t, "veth0")
 }

@@ -104,9 +104,9 @@ func TestPlanIsAScript(t *testing.T) {
 func TestNoRouterForNode(t *testing.T) {
 	n := Eth0(Only4)
 	w := subject.New(t, Only4, "", n)
-	w.Add(t, n)
+	w.Add(t, n, "spoof_check", false) // which drops advertisements before anybody could believe them
 	w.NoRouterForNode(t, "veth0")
-	w.Check(t, n)
+	w.Check(t, n, "spoof_check", false)
 }
 
 // TestForwardingIsThePods: a pod that turns forwarding on afterwards, as KubeVirt does, is no difference for CHECK.
