@@ -62,15 +62,16 @@ type WorldRow struct {
 // BadWorld tests a good configuration, but the node or the pod is not as it should be. Nothing is changed.
 func (s *Subject) BadWorld(t *testing.T, more ...WorldRow) {
 	t.Helper()
-	name := s.First(Dual).Name
+	n := s.First(Dual)
+	name := n.Name
 	noAddress := "prevResult.ips: " + name + " in the pod has no usable address; accepted: at least one in IPv4 or in IPv6"
 	for _, test := range append([]WorldRow{
 		{Name: "the pod has no such interface", Script: "pod ip link del " + name, Code: 100, Msg: "CNI_IFNAME: " + name + ": the pod has no such interface"},
 		{Name: "the pod has no address", Script: "pod ip addr flush dev " + name, Code: 7, Msg: noAddress},
-		{Name: "the pod's address is the node's", Script: "pod ip addr add 10.10.20.152/24 dev " + name, Code: 110, Msg: "10.10.20.152: the pod's address is one of the node itself"},
+		{Name: "the pod's address is the node's", Script: "ip addr add " + n.Addr4 + "/32 dev lo", Code: 110, Msg: n.Addr4 + ": the pod's address is one of the node itself"},
 		{
-			Name: "the pod's address is still tentative", Code: 11, Msg: "fd20::54: duplicate address detection still runs on " + name, Moving: true,
-			Script: "pod sysctl -qw net/ipv6/conf/" + name + "/accept_dad=1 net/ipv6/conf/" + name + "/dad_transmits=100; pod ip addr add fd20::54/64 dev " + name,
+			Name: "the pod's address is still tentative", Code: 11, Msg: n.Addr6 + ": duplicate address detection still runs on " + name, Moving: true,
+			Script: "pod sysctl -qw net/ipv6/conf/" + name + "/accept_dad=1 net/ipv6/conf/" + name + "/dad_transmits=100; pod ip addr del " + n.Addr6 + "/64 dev " + name + "; pod ip addr add " + n.Addr6 + "/64 dev " + name,
 		},
 		{
 			Name: "CNI_NETNS is the node's own", Env: []string{"CNI_NETNS=/proc/self/ns/net"}, Code: 8,
@@ -101,11 +102,11 @@ func (s *Subject) BadWorld(t *testing.T, more ...WorldRow) {
 	}
 }
 
-// SlowAddress is a script that gives an interface of the pod fd20::54, as where nobody waits for the kernel's duplicate address
+// SlowAddress is a script that gives an interface of the pod its IPv6 address anew, as where nobody waits for the kernel's duplicate address
 // detection: it is over in a second.
-func SlowAddress(name string) string {
+func SlowAddress(name, addr string) string {
 	conf := "net/ipv6/conf/" + name
-	return "pod sysctl -qw " + conf + "/accept_dad=1 " + conf + "/dad_transmits=1 " + conf + "/router_solicitation_delay=0; pod ip addr add fd20::54/64 dev " + name
+	return "pod sysctl -qw " + conf + "/accept_dad=1 " + conf + "/dad_transmits=1 " + conf + "/router_solicitation_delay=0; pod ip addr del " + addr + "/64 dev " + name + "; pod ip addr add " + addr + "/64 dev " + name
 }
 
 // Settles tests that ADD waits for the kernel's duplicate address detection.
@@ -113,10 +114,10 @@ func (s *Subject) Settles(t *testing.T) {
 	t.Helper()
 	t.Parallel()
 	n := s.First(Dual)
-	w := s.New(t, Dual, SlowAddress(n.Name), n)
+	w := s.New(t, Dual, SlowAddress(n.Name, n.Addr6), n)
 	w.Add(t, n)
 	w.Check(t, n)
-	if out := w.Sh(t, "pod ip -o addr show dev "+n.Name+" tentative; ip -6 route get fd20::54"); !strings.HasPrefix(out, "fd20::54 ") {
+	if out := w.Sh(t, "pod ip -o addr show dev "+n.Name+" tentative; ip -6 route get "+n.Addr6); !strings.HasPrefix(out, n.Addr6+" ") {
 		t.Error(out)
 	}
 }

@@ -226,9 +226,9 @@ func TestOneFamily(t *testing.T) {
 // TestSettles: ADD waits for the kernel's duplicate address detection.
 func TestSettles(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Dual, SlowAddress("eth0"))
+	w := newWorld(t, Dual, SlowAddress("eth0", "fd20::53"))
 	w.add(t, w.config())
-	if out := w.Sh(t, "pod ip -o addr show dev eth0 tentative; ip -6 route get fd20::54"); !strings.HasPrefix(out, "fd20::54 ") {
+	if out := w.Sh(t, "pod ip -o addr show dev eth0 tentative; ip -6 route get fd20::53"); !strings.HasPrefix(out, "fd20::53 ") {
 		t.Error(out)
 	}
 }

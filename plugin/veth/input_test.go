@@ -24,8 +24,8 @@ func TestBadWorld(t *testing.T) {
 			Script: "ip link add " + hostEnd(ID) + " type veth peer name other",
 		},
 		WorldRow{
-			Name: "mac_prefix with an address of the pod elsewhere", Code: 110, Msg: "10.10.20.77",
-			Script: "pod ip addr add 10.10.20.77/24 dev eth0; ip addr add 10.10.20.77/32 dev lo",
+			Name: "mac_prefix with an address of the pod elsewhere", Code: 110, Msg: "10.10.20.53",
+			Script: "ip addr add 10.10.20.53/32 dev lo",
 			Pairs:  []any{"ip_conflict", map[string]any{"enabled": true, "interval": "10ms"}},
 		},
 	)
