@@ -61,16 +61,6 @@ func fibSaddrMissing() term {
 		&expr.Fib{Register: reg, FlagSADDR: true, FlagIIF: true, FlagPRESENT: true, ResultOIF: true}, equals(native(0)))}
 }
 
-// saddr matches the source address.
-func saddr(p netip.Prefix) term {
-	offset := uint32(12)
-	if p.Addr().Is6() {
-		offset = 8
-	}
-	size := uint32(p.Addr().BitLen() / 8)
-	return inPrefix("", "saddr", p, &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size})
-}
-
 func icmpv6Type(kind byte) term {
 	return term{text: fmt.Sprintf("icmpv6 type %d", kind), exprs: []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg}, equals([]byte{unix.IPPROTO_ICMPV6}),

@@ -104,14 +104,19 @@ func dport(p Ports) term {
 		&expr.Cmp{Op: expr.CmpOpLte, Register: reg, Data: binaryutil.BigEndian.PutUint16(p.Last)})}
 }
 
+// saddr matches the source address, by its place in the header of IPv4 (RFC 791) or IPv6 (RFC 8200).
+func saddr(p netip.Prefix) term { return headerAddr("saddr", p, 12, 8) }
+
 // daddr matches the destination address.
-func daddr(p netip.Prefix) term {
-	offset := uint32(16)
+func daddr(p netip.Prefix) term { return headerAddr("daddr", p, 16, 24) }
+
+func headerAddr(field string, p netip.Prefix, offset4, offset6 uint32) term {
+	offset := offset4
 	if p.Addr().Is6() {
-		offset = 24
+		offset = offset6
 	}
 	size := uint32(p.Addr().BitLen() / 8)
-	return inPrefix("", "daddr", p, &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size})
+	return inPrefix("", field, p, &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size})
 }
 
 // ctDaddr matches the destination address of a connection's first packet, before any translation.

@@ -104,14 +104,19 @@ func (r *Request) Given(has []routing.Address) []routing.Address {
 	})
 }
 
-// Expected are those of some routes of the pod's interface that a CHECK goes by: without the connected ones of addresses that the pod
-// has given itself since. For any other verb they are all of them.
+// ByResult tells whether what the pod has given itself since the ADD is to be passed over: in a CHECK, which compares what an ADD has
+// made. A result without addresses says nothing about them.
+func (r *Request) ByResult() bool { return r.Verb == "CHECK" && len(r.PodAddresses()) > 0 }
+
+// Expected are those of some routes of the pod's interface that the request goes by: all of them or, ByResult, without the connected
+// ones of addresses that the pod has given itself.
 func (r *Request) Expected(routes []*routing.Route) []*routing.Route {
-	if r.Verb != "CHECK" {
+	if !r.ByResult() {
 		return routes
 	}
+	given := append(r.OnLink(false), r.OnLink(true)...)
 	return slices.DeleteFunc(slices.Clone(routes), func(route *routing.Route) bool {
-		return route.Connected() && !slices.Contains(r.OnLink(route.Dst.Addr().Is6()), route.Dst)
+		return route.Connected() && !slices.Contains(given, route.Dst)
 	})
 }
 

@@ -18,6 +18,9 @@ import (
 // route.16bc4837.5d0f2e6d.500.10.10.30.53, with "-" for ":".
 const OfRoute = "route."
 
+// InAltName is how an address stands in an altname: the name of an interface has no colon.
+func InAltName(addr netip.Addr) string { return strings.ReplaceAll(addr.String(), ":", "-") }
+
 // Free makes sure that none of the addresses is one that another attachment of ours has, by an interface of the node other than
 // this one: two networks over one range, or a thief. The error has CodeConflict and names the other. What is provably dead holds
 // nothing: an attachment without a process in its pod. That is asked only where there is a conflict. It costs one question an
@@ -71,7 +74,7 @@ func holder(l *routing.LinkAttrs, addr netip.Addr) string {
 	if parts := strings.Split(l.Alias, "/"); IsHostEnd(l.Name) && l.Kind == "veth" && len(parts) == 3 {
 		return fmt.Sprintf("network %q, container %q, interface %q (%s)", parts[0], parts[1], parts[2], l.Name)
 	}
-	text := "." + strings.ReplaceAll(addr.String(), ":", "-")
+	text := "." + InAltName(addr)
 	for _, name := range l.AltNames {
 		if key, is := strings.CutPrefix(name, OfRoute); is && strings.HasSuffix(name, text) && len(key) > 18 {
 			return fmt.Sprintf("network %s, container %s by their numbers (`underlayctl diagnose` tells the names), interface %s", key[:8], key[9:17], l.Name)

@@ -100,14 +100,23 @@ func gone(t *testing.T, s *Subject, n *lab.Node, before lab.Dump) {
 	same(t, "the node", Without(before, s.Shared), Without(dump(t, n.Namespace), s.Shared))
 }
 
-// TestUpgrade: what the old release has made is checked by the plugins of today, repaired by `underlayctl diagnose --fix` where
-// they want it otherwise, and removed without a leftover; the pod's traffic goes on until then.
-func TestUpgrade(t *testing.T) {
+// eachRelease runs a test for every subject, with the directories of the plugins of the old release and of today's.
+func eachRelease(t *testing.T, test func(t *testing.T, s *Subject, old, today string)) {
+	t.Helper()
 	old, err := release()
 	must(t, err)
 	today, err := filepath.Abs("../../bin")
 	must(t, err)
 	eachSubject(t, func(t *testing.T, s *Subject) {
+		t.Helper()
+		test(t, s, old, today)
+	})
+}
+
+// TestUpgrade: what the old release has made is checked by the plugins of today, repaired by `underlayctl diagnose --fix` where
+// they want it otherwise, and removed without a leftover; the pod's traffic goes on until then.
+func TestUpgrade(t *testing.T) {
+	eachRelease(t, func(t *testing.T, s *Subject, old, today string) {
 		t.Helper()
 		n, p, before, stop := living(t, s, old)
 		n.World.Options.Plugins = today
@@ -133,11 +142,7 @@ func TestUpgrade(t *testing.T) {
 // TestRollback: what the plugins of today have made is removed by the old release without a leftover, and the next ADD of the
 // old release is checked by it; the pod's traffic goes on until then.
 func TestRollback(t *testing.T) {
-	old, err := release()
-	must(t, err)
-	today, err := filepath.Abs("../../bin")
-	must(t, err)
-	eachSubject(t, func(t *testing.T, s *Subject) {
+	eachRelease(t, func(t *testing.T, s *Subject, old, today string) {
 		t.Helper()
 		n, p, before, stop := living(t, s, today)
 		n.World.Options.Plugins = old

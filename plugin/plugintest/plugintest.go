@@ -27,7 +27,7 @@ import (
 
 // Main builds the binaries of the test's own directory and of others into bin, and runs the tests; what os.Exit takes.
 func Main(m *testing.M, bin *string, others ...string) int {
-	dir, err := "", privateLog()
+	dir, err := "", privateMounts()
 	if err == nil {
 		dir, err = os.MkdirTemp("", "plugin")
 	}
@@ -46,16 +46,14 @@ func Main(m *testing.M, bin *string, others ...string) int {
 	return m.Run()
 }
 
-// privateLog runs the test binary anew in a mount namespace with an empty /var/log: what a plugin writes to its default
-// log, as it does for a configuration whose log_options are wrong, does not stay on the machine. An exec keeps the
-// namespace of the thread that does it, so there is no other process to wait for.
-func privateLog() error {
-	const done = "PLUGINTEST_PRIVATE_LOG"
+// privateMounts runs the test binary anew in a mount namespace with an empty /var/log and an empty /run: what a plugin writes to
+// its default log, as it does for a configuration whose log_options are wrong, does not stay on the machine, nor do the lock
+// files of the plugins and of iptables. An exec keeps the namespace of the thread that does it, so there is no other process to
+// wait for.
+func privateMounts() error {
+	const done = "PLUGINTEST_PRIVATE_MOUNTS"
 	if os.Getenv(done) != "" {
 		return os.Unsetenv(done)
-	}
-	if _, err := os.Stat("/var/log"); err != nil {
-		return fmt.Errorf("an empty /var/log: %w", err)
 	}
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
@@ -64,8 +62,10 @@ func privateLog() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("mount --make-rprivate /: %w", err)
 	}
-	if err := unix.Mount("none", "/var/log", "tmpfs", 0, "mode=755"); err != nil {
-		return fmt.Errorf("mount -t tmpfs none /var/log: %w", err)
+	for _, dir := range []string{"/run", "/var/log"} {
+		if err := unix.Mount("none", dir, "tmpfs", 0, "mode=755"); err != nil {
+			return fmt.Errorf("mount -t tmpfs none %s: %w", dir, err)
+		}
 	}
 	return unix.Exec("/proc/self/exe", os.Args, append(os.Environ(), done+"=1"))
 }

@@ -65,11 +65,8 @@ func LookAtWire(r *plugin.Request, config *conflist.Underlay) (*Wire, error) {
 		return nil, err
 	}
 	w.Addrs = slices.Clone(w.Given)
-	if r.Verb == "CHECK" && len(r.PodAddresses()) > 0 {
-		return w, w.lookAtMAC(config) // what the pod has given itself since is no difference from what an ADD has made
-	}
 	for _, a := range routing.Usable(all) {
-		if !slices.Contains(w.Given, a) {
+		if !r.ByResult() && !slices.Contains(w.Given, a) {
 			w.Addrs = append(w.Addrs, a)
 		}
 	}

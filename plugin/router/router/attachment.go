@@ -38,7 +38,7 @@ type attachment struct {
 	families []*family // those that the new interface has
 	moved    []*moved  // interfaces whose routes move
 	rpFilter underlay.RPFilter
-	checks   bool // for CHECK
+	byResult bool // see Request.ByResult
 }
 
 // A family is what the plan needs in IPv4 or in IPv6: the new interface's, and the overlay's, by which the node is.
@@ -65,7 +65,7 @@ func look(r *plugin.Request) (*attachment, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &attachment{Attachment: r.Attachment, config: config, node: r.Node, pod: r.Pod, checks: r.Verb == "CHECK", overlay: r.Pod.Link(config.OverlayInterface)}
+	a := &attachment{Attachment: r.Attachment, config: config, node: r.Node, pod: r.Pod, byResult: r.ByResult(), overlay: r.Pod.Link(config.OverlayInterface)}
 	if a.wire, err = underlay.LookAtWire(r, config); err != nil || underlay.OnlyMAC(config) {
 		return a, err
 	}

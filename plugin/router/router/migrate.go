@@ -63,7 +63,7 @@ func (a *attachment) party(link *routing.Link, routes []*routing.Route, rules []
 			p.ruled[v6] = true
 		}
 	}
-	if a.checks { // what the pod has given itself since is no difference
+	if a.byResult {
 		p.addrs = slices.DeleteFunc(p.addrs, func(addr routing.Address) bool {
 			if link == a.wire.Link {
 				return !slices.Contains(a.wire.Given, addr)

@@ -85,9 +85,9 @@ func named(links []*routing.LinkAttrs, altname string) *routing.LinkAttrs {
 	return links[at]
 }
 
-// routeName is the further name for a route to an address. An interface's name has no colon.
+// routeName is the further name for a route to an address.
 func routeName(a plugin.Attachment, table int, addr netip.Addr) string {
-	return fmt.Sprint(ofRoute, key(a), table, ".", strings.ReplaceAll(addr.String(), ":", "-"))
+	return fmt.Sprint(ofRoute, key(a), table, ".", plugin.InAltName(addr))
 }
 
 // A claim is a route of an attachment, as its further name tells.
