@@ -2,14 +2,15 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"underlay-cni/firewall/lockfile"
 	"underlay-cni/integration/lab"
 )
 
@@ -154,11 +155,15 @@ func TestLockedPod(t *testing.T) {
 			if args[0] == "diagnose" {
 				args = append(args, "--netns", p.Path())
 			}
-			held, err := os.Open(p.Path())
-			must(t, err)
-			must(t, unix.Flock(int(held.Fd()), unix.LOCK_EX))
+			var stat unix.Stat_t
+			must(t, unix.Stat(p.Path(), &stat))
+			var release func()
+			must(t, p.Node.OnThread(func() (err error) { // the node has a /run of its own
+				release, err = lockfile.Take(lockfile.Pod, stat.Ino, time.Second)
+				return err
+			}))
 			got := w.ctl(t, args...)
-			must(t, held.Close())
+			release()
 			if got.status != test.locked || test.waits != strings.Contains(got.stdout, says) {
 				t.Errorf("got %+v", got)
 			}

@@ -54,7 +54,7 @@ func TestCheckBeforeAdd(t *testing.T) { subject.CheckBeforeAdd(t) }
 func TestStatus(t *testing.T) { subject.Status(t) }
 
 // TestIPTables: on the node, too.
-func TestIPTables(t *testing.T) { subject.IPTables(t, 5) }
+func TestIPTables(t *testing.T) { subject.IPTables(t, 6) }
 
 func TestGC(t *testing.T) { subject.GCOfNetworks(t) }
 
