@@ -112,20 +112,28 @@ func (e *end) leave(p *plugin.Plan) error {
 	return nil
 }
 
-// leaveNode takes away the node's ways to the attachment's addresses by a pair that stays: all that the node has by it, but for
-// those to the addresses of the pod's other interfaces. What the attachment's own interface has by now does not matter.
+// leaveNode takes away the node's ways to the attachment's addresses by a pair that stays: to all that the node has a route to by
+// it, whatever the attachment's interface has by now, and to what that has, of which an ADD or a DEL that was killed may have left
+// a neighbour alone. Those to the addresses of the pod's other interfaces stay.
 func (e *end) leaveNode(p *plugin.Plan) error {
 	routes, err := e.Node.Routes(e.hostEnd, routing.MainTable)
 	if err != nil {
 		return err
 	}
+	addrs := slices.Clone(e.mine)
 	for _, r := range routes {
-		addr := r.Dst.Addr()
-		theirs := slices.ContainsFunc(e.theirs, func(a address) bool { return a.Addr == addr && e.uses(a.by) })
-		if !r.Dst.IsSingleIP() || r.HasGateway() || theirs {
+		if addr := r.Dst.Addr(); r.Dst.IsSingleIP() && !r.HasGateway() && !slices.Contains(addrs, addr) {
+			addrs = append(addrs, addr)
+		}
+	}
+	for _, addr := range addrs {
+		if slices.ContainsFunc(e.theirs, func(a address) bool { return a.Addr == addr && e.uses(a.by) }) {
 			continue
 		}
-		p.Add(&routing.NoRoute{Route: r}, &routing.NoNeigh{Neigh: &routing.Neigh{Addr: addr, Dev: e.hostEnd}})
+		p.Add(
+			&routing.NoRoute{Route: &routing.Route{Table: e.Node.Table(routing.MainTable), Dst: routing.Single(addr), Dev: e.hostEnd}},
+			&routing.NoNeigh{Neigh: &routing.Neigh{Addr: addr, Dev: e.hostEnd}},
+		)
 	}
 	return nil
 }
