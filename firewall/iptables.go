@@ -193,9 +193,9 @@ func (h *half) apply(there, shared bool) error {
 	return fmt.Errorf("%s: chains of %s: %w", h.tool, h.owner, ErrChanging)
 }
 
-// sharedPatience is how long a process waits for another one that writes what pods share. The first of many pods that start at
-// the same time writes, and each of the others only looks.
-const sharedPatience = 10 * time.Second
+// sharedPatience is how long a process waits for others that write what pods share. The first of many pods that start at the same
+// time writes, and the others look, one after another: where iptables(8) is slow, each takes seconds.
+const sharedPatience = 30 * time.Second
 
 // lock is held by one process at a time that writes what pods share, on the node. Where another one has it for too long, the
 // error is ErrBusy.
